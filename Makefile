@@ -1,0 +1,47 @@
+# The two commands are `make book` and `make test`; each sets itself up, and both are safe to repeat and to interrupt.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# One thread and one instruction set: the text that a notebook prints is then the same on every run (see tests/notebooks).
+FIXED := OMP_NUM_THREADS=1 MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=$(or $(ATEN_CPU_CAPABILITY),avx2) DNNL_MAX_CPU_ISA=AVX2 PYTHONHASHSEED=0
+
+.PHONY: book test lint lab notebooks reproduce bench clean help
+
+help:            ## what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+# The stamp is written last: an interrupted installation is taken up again.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0])"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX_URL),$(BIN)/python -m pip install -q --index-url $(TORCH_INDEX_URL) $$(grep '^torch==' requirements.txt))
+	$(BIN)/python -m pip install -q -r requirements.txt
+	$(BIN)/python -m pip install -q -e . --no-deps
+	@touch $(READY)
+
+book: $(READY)   ## build the book, print the address of its first page
+	$(BIN)/python tools/site.py --open
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint       ## lint, unit tests, notebooks, the built pages in a browser
+	$(BIN)/python tools/browser.py
+	$(BIN)/python tools/site.py
+	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python -m pytest -n 2 --dist loadscope
+
+lab: $(READY)    ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab book
+
+notebooks: $(READY)  ## execute all notebooks again and normalise them
+	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python tools/notebooks.py execute $(CHAPTER)
+
+reproduce: $(READY)  ## run a chapter's recorded experiments: CHAPTER=nqm PROFILE=laptop
+	$(BIN)/python tools/notebooks.py reproduce $(CHAPTER) $(or $(PROFILE),laptop)
+
+bench: $(READY)  ## speed and memory, as ratios
+	for file in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
+
+clean:           ## remove what was built (the virtual environment stays: delete .venv yourself)
+	rm -rf _build .cache .pytest_cache .ruff_cache
