@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import webbrowser
@@ -17,6 +18,7 @@ def build() -> None:
     command = [str(jupyter_book), "build", str(ROOT), "-n", "-W", "--keep-going", "-q"]
     result = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONWARNINGS": "ignore"})
     if result.returncode or not FIRST_PAGE.exists():
+        shutil.rmtree(ROOT / "_build" / ".doctrees", ignore_errors=True)  # or the next build would not warn again
         sys.exit(f"The book was not built (exit code {result.returncode}): see the first warning above.")
 
 

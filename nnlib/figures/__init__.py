@@ -1,0 +1,201 @@
+"""How figures of this book look: one plotly template, one colour per method, and words for readers who see no picture.
+
+Importing this module makes the template and the renderer plotly's defaults: a described figure as the last line of a
+cell is then shown by JupyterLab and, as static HTML (``nnlib.figures.static``), by the book. Figures of a chapter are
+pure functions in ``nnlib/figures/<chapter>.py``.
+"""
+
+import re
+
+import plotly.colors
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.io.base_renderers import PlotlyRenderer
+
+from nnlib.figures.static import figure_html
+
+# After Okabe and Ito, moved into the band of luminance where one colour has a contrast of at least 3:1 both on white
+# and on the book's dark background; with protanopia and deuteranopia every two stay 20 CIE Lab units apart.
+COLORS = {
+    "SGD": "#2E7EDF",
+    "Momentum": "#B84819",
+    "EMA": "#0EA45F",
+    "Adam": "#B63097",
+    "Adam + EMA": "#7A3DEA",
+    "K-FAC": "#C48900",
+    "Schedule": "#1E9DCF",
+    "Bound": "#808080",
+    "neutral": "#808080",
+}
+
+# Colour is never the only cue: each method has its own dash and its own marker too.
+DASHES = {
+    "SGD": "solid",
+    "Momentum": "8px,3px",
+    "EMA": "3px,2px",
+    "Adam": "12px,3px,3px,3px",
+    "Adam + EMA": "12px,3px,3px,3px,3px,3px",
+    "K-FAC": "16px,4px",
+    "Schedule": "6px,2px,2px,2px",
+    "Bound": "1px,3px",
+    "neutral": "solid",
+}
+MARKERS = {
+    "SGD": "circle",
+    "Momentum": "square",
+    "EMA": "diamond",
+    "Adam": "triangle-up",
+    "Adam + EMA": "triangle-down",
+    "K-FAC": "star",
+    "Schedule": "x",
+    "Bound": "line-ew-open",
+    "neutral": "circle-open",
+}
+
+MIDDLE_GREY = "#757575"  # can be read on white and on black; on a page, explorer.js puts the theme's colour there
+FAINT_GREY = "rgba(128,128,128,0.25)"
+
+# A logarithmic axis over several decades: labels at powers of ten (which plotly writes larger than other labels), ticks
+# between them. ``figure.update_xaxes(**LOG)``
+LOG = {"type": "log", "dtick": 1, "tickfont": {"size": 11}, "minor": {"dtick": "D1", "ticks": "outside", "ticklen": 2}}
+
+
+def style(method: str) -> dict:
+    """The keyword arguments of ``go.Scatter`` that draw a method as everywhere in the book: name, colour, dash, marker.
+
+    Args:
+        method: a key of ``COLORS``.
+
+    Returns:
+        ``name``, ``legendgroup``, ``line`` and ``marker``.
+
+    Raises:
+        ValueError: the method has no colour.
+
+    >>> style("Adam")["marker"]
+    {'color': '#B63097', 'symbol': 'triangle-up', 'size': 7}
+    """
+    if method not in COLORS:
+        raise ValueError(f"no colour for the method {method!r}; known are {', '.join(COLORS)}")
+    return {
+        "name": method,
+        "legendgroup": method,
+        "line": {"color": COLORS[method], "dash": DASHES[method], "width": 2},
+        "marker": {"color": COLORS[method], "symbol": MARKERS[method], "size": 7},
+    }
+
+
+def describe(
+    figure: go.Figure, name: str, alt: str, summary: str | None = None, narrow: dict | None = None
+) -> go.Figure:
+    """Give a figure its name and its words, in ``figure.layout.meta``.
+
+    Args:
+        figure: the figure; it is changed in place.
+        name: lower-case words joined by hyphens, ``chapter-what``; becomes the id on the page, so unique in a page.
+        alt: what the figure shows, in words, for readers who don't see it: axes, curves and what they do.
+        summary: the key number in a short sentence; explorers show it beneath the figure at each setting.
+        narrow: layout on a screen less than 560 px wide, merged over the figure's own (see ``stack``).
+
+    Returns:
+        The same figure.
+
+    Raises:
+        ValueError: the name has other characters, or the alt text is empty.
+
+    >>> describe(go.Figure(), "nqm-risk", alt="The risk falls.").layout.meta["name"]
+    'nqm-risk'
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise ValueError(f"a figure's name is lower-case words joined by hyphens, as in 'nqm-risk': got {name!r}")
+    if not alt.strip():
+        raise ValueError(f"the figure {name!r} needs an alt text: what it shows, in words")
+    if _panel_titles(figure):  # they stand where the legend would
+        figure.update_annotations(font_size=13).update_layout(legend_y=1.1, margin_t=72)
+    words = {"name": name, "alt": alt, "summary": summary, "narrow": narrow}
+    return figure.update_layout(meta={key: value for key, value in words.items() if value is not None})
+
+
+def _panel_titles(figure: go.Figure) -> list[go.layout.Annotation]:
+    """The annotations by which ``make_subplots`` writes titles above its panels."""
+    titles = [a for a in figure.layout.annotations if (a.xref, a.yref, a.showarrow) == ("paper", "paper", False)]
+    return [title for title in titles if title.y is not None and title.y >= 0.99]
+
+
+def stack(figure: go.Figure, panel_height: int = 300) -> dict:
+    """A layout with the panels of a one-row ``make_subplots`` figure below one another, for ``describe(narrow=...)``.
+
+    Args:
+        figure: panels side by side, with their titles (annotations above each panel) if they have any.
+        panel_height: height of a panel with its axis labels, in pixels.
+
+    Returns:
+        The overrides: height, domain of each axis, place of each panel's title.
+    """
+    numbers = sorted(int(key[5:] or 1) for key in figure.layout.to_plotly_json() if key.startswith("xaxis"))
+    panels = [(f"xaxis{n}", f"yaxis{n}") if n > 1 else ("xaxis", "yaxis") for n in numbers]
+    height = panel_height * len(panels)
+    gap = 96 / height  # room for tick labels, the axis title, and the next panel's title
+    share = (1 - gap * (len(panels) - 1)) / len(panels)
+    tops = [1 - i * (share + gap) for i in range(len(panels))]
+    narrow: dict = {"height": height + 80}
+    for (x, y), top in zip(panels, tops, strict=True):
+        narrow[x], narrow[y] = {"domain": [0, 1]}, {"domain": [max(0.0, top - share), top]}
+    centres = [sum(figure.layout[x].domain or (0, 1)) / 2 for x, _ in panels]
+    annotations = []
+    for annotation in figure.layout.annotations:
+        moved = annotation.to_plotly_json()
+        if annotation in _panel_titles(figure):
+            nearest = min(range(len(panels)), key=lambda i: abs(centres[i] - moved["x"]))
+            moved |= {"x": 0, "xanchor": "left", "y": tops[nearest], "font": {"size": 13}}
+        annotations.append(moved)
+    return narrow | ({"annotations": annotations} if annotations else {})
+
+
+def _template() -> go.layout.Template:
+    """Quiet: no background, a faint grid, thin axes, the legend above on the left."""
+    axis = {
+        "automargin": True,
+        "exponentformat": "power",
+        "gridcolor": FAINT_GREY,
+        "linecolor": MIDDLE_GREY,
+        "minexponent": 4,
+        "showline": True,
+        "tickcolor": MIDDLE_GREY,
+        "ticklen": 4,
+        "ticks": "outside",
+        "title": {"standoff": 10, "font": {"size": 13}},
+        "zeroline": False,
+    }
+    viridis = [[i / 9, color] for i, color in enumerate(plotly.colors.sequential.Viridis)]
+    layout = {
+        "coloraxis": {"colorscale": viridis},
+        "colorway": list(dict.fromkeys(COLORS.values())),
+        "font": {"color": MIDDLE_GREY, "family": "system-ui, sans-serif", "size": 13},
+        "height": 420,
+        "hoverlabel": {"align": "left"},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "itemwidth": 40},
+        "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "title": {"x": 0, "xref": "paper", "font": {"size": 15}},
+        "xaxis": axis,
+        "yaxis": axis,
+    }
+    colored = {"colorscale": viridis, "colorbar": {"outlinewidth": 0, "thickness": 12}}
+    return go.layout.Template(layout=layout, data={"heatmap": [colored], "contour": [colored]})
+
+
+class BookRenderer(PlotlyRenderer):
+    """Shows a figure twice: plotly's own JSON for a live front end, and our static HTML for the book."""
+
+    def to_mimebundle(self, fig_dict):
+        """The outputs by MIME type, from a figure as a dict."""
+        html = figure_html(fig_dict)  # first, because plotly's renderer writes its configuration into the dict
+        return {"text/html": html} | super().to_mimebundle(fig_dict)
+
+
+pio.templates["nnlib"] = _template()
+pio.templates.default = "nnlib"
+pio.renderers["nnlib"] = BookRenderer()
+pio.renderers.default = "nnlib"
