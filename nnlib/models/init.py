@@ -1,0 +1,30 @@
+"""How are weights drawn, so that the same seed gives the same network on every device and in every dtype?"""
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def he_(model: nn.Module, seed: int) -> nn.Module:
+    """Draw all weights of linear and convolutional layers as He initialisation does, in place; set biases to zero.
+
+    A weight with fan-in n is drawn from N(0, 2/n), which keeps the size of the signal through ReLU layers. The draw
+    is made on the CPU in float64 and then copied, so that device and dtype change rounding and nothing else.
+
+    Args:
+        model: Any module; layers other than ``nn.Linear`` and ``nn.Conv2d`` are left alone.
+        seed: Of the generator that draws all the layers, in order.
+
+    Returns:
+        ``model``.
+
+    Source: He et al., arXiv 1502.01852, section 2.2. Chapter: ``book/nqm.ipynb``.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            draw = torch.empty(layer.weight.shape, dtype=torch.float64, device="cpu")
+            layer.weight.copy_(nn.init.kaiming_normal_(draw, nonlinearity="relu", generator=generator))
+            if layer.bias is not None:
+                layer.bias.zero_()
+    return model

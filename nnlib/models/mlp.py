@@ -1,0 +1,49 @@
+"""The multilayer perceptron: alternating linear maps and ReLU. Chapter: ``book/nqm.ipynb``."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from nnlib.models.init import he_
+
+
+class MLP(nn.Module):
+    """A ReLU network f(x) = W_L relu(... relu(W_1 x + b_1) ...) + b_L; inputs of any shape are flattened first.
+
+    Args:
+        sizes: Number of inputs, of units in each hidden layer, and of outputs: at least two positive integers.
+        seed: Of the He initialisation.
+        device: Where the parameters live.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: if ``sizes`` are fewer than two or not positive.
+
+    Chapter: ``book/nqm.ipynb``.
+
+    >>> model = MLP([64, 32, 10], seed=0)
+    >>> tuple(model(torch.zeros(5, 1, 8, 8)).shape)
+    (5, 10)
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes must be at least two positive integers, inputs to outputs: got {list(sizes)}")
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        for n_in, n_out in pairwise(sizes):
+            layers += [nn.Linear(n_in, n_out, device=device, dtype=dtype), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])  # no ReLU after the last
+        he_(self, seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)  # (n, ...) -> (n, sizes[-1])

@@ -1,0 +1,104 @@
+"""How few examples can any method do with, and what does SGD pay per example when batches are small?
+
+Paper: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb.
+"""
+
+import numpy as np
+from scipy.optimize import brentq, minimize_scalar
+
+from nnlib.nqm.methods import check_power
+
+
+def examples_lower_bound(problem, target, prior="bayes"):
+    """Examples that no method can do without: the risk of the best estimator equals the target there.
+
+    Each example's gradient measures h_i theta_i with variance c_i, so that N of them leave
+
+    prior="bayes":               1/2 sum_i h_i / (1/s0_i + N h_i²/c_i) = target   (knows the initial variance)
+    prior="maximum_likelihood":  1/2 sum_i c_i / (N h_i) = target                 (d / (2 target) when c = h)
+
+    Divided by the batch size it bounds the steps of every method of the chapter from below.
+
+    Args:
+        problem: NoisyQuadratic.
+        target: risk to reach, in (0, problem.initial_risk).
+        prior: "bayes" or "maximum_likelihood".
+
+    Returns:
+        Number of examples, a float.
+
+    Source: arXiv 1907.04164, section 3 (the maximum-likelihood line). Chapter: book/nqm.ipynb
+
+    >>> from nnlib.nqm import NoisyQuadratic
+    >>> round(examples_lower_bound(NoisyQuadratic(), target=0.01))
+    495016
+    """
+    check_target(problem, target)
+    likelihood = float((problem.weight * problem.c / problem.h).sum() / (2 * target))
+    if prior == "maximum_likelihood":
+        return likelihood
+    if prior != "bayes":
+        raise ValueError(f'prior must be "bayes" or "maximum_likelihood": got {prior!r}')
+
+    def excess(examples):
+        left = problem.weight * problem.h / (1 / problem.s0 + examples * problem.h**2 / problem.c)
+        return left.sum() / 2 - target
+
+    return float(brentq(excess, 0, likelihood, xtol=1e-9, rtol=1e-13))
+
+
+def perfect_scaling(problem, target, power=0.0):
+    """Examples that SGD with its best learning rate needs in the limit of small batches: T B -> this.
+
+    For a small lr only tau = lr T matters, and
+
+    T B = min over tau of tau v(tau) / (target - b(tau)),
+    b = sum_i h s0/2 exp(-2 h^(1-p) tau),  v = sum_i c h^(-p) (1 - exp(-2 h^(1-p) tau)) / 4.
+
+    Args:
+        problem: NoisyQuadratic.
+        target: risk to reach, in (0, problem.initial_risk).
+        power: power p of the preconditioner, in [0, 1].
+
+    Returns:
+        Number of examples, a float: T = perfect_scaling / B is the line of perfect scaling.
+
+    Chapter: book/nqm.ipynb
+
+    >>> from nnlib.nqm import NoisyQuadratic
+    >>> round(perfect_scaling(NoisyQuadratic(), target=0.01) / examples_lower_bound(NoisyQuadratic(), 0.01), 2)
+    12.17
+    """
+    check_target(problem, target)
+    check_power(power)
+    return small_batch_examples(problem.spectrum, target, power)
+
+
+def small_batch_examples(spectrum, target, power):
+    """The minimum over tau in `perfect_scaling`, on any spectrum."""
+    rate = 2 * spectrum.h ** (1 - power)
+    noise = spectrum.noise * spectrum.h**-power / 2
+
+    def bias(log_tau):
+        return (spectrum.initial * np.exp(-rate * np.exp(log_tau))).sum()
+
+    def log_examples(log_tau):
+        room = target - bias(log_tau)
+        if room <= 0:
+            return np.inf
+        return log_tau + np.log((noise * -np.expm1(-rate * np.exp(log_tau))).sum() / room)
+
+    # The bias reaches the target at tau0, between the values for the fastest and the slowest mode alone.
+    ratio = np.log(spectrum.initial.sum() / target)
+    low, high = np.log(ratio / rate.max()) - 1e-6, np.log(ratio / rate.min()) + 1e-6
+    tau0 = brentq(lambda log_tau: bias(log_tau) - target, low, high, xtol=1e-12)
+    grid = tau0 + np.geomspace(1e-3, 20, 40)
+    best = int(np.argmin([log_examples(log_tau) for log_tau in grid]))
+    bracket = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
+    return float(np.exp(minimize_scalar(log_examples, bounds=bracket, method="bounded", options={"xatol": 1e-9}).fun))
+
+
+def check_target(problem, target):
+    """Raise ValueError where the target is not positive or already reached at the start."""
+    if not 0 < target < problem.initial_risk:
+        raise ValueError(f"target must lie between 0 and the initial risk {problem.initial_risk:.6g}: got {target}")

@@ -1,0 +1,155 @@
+"""Up to which batch size does a larger batch pay? Four definitions of the critical batch size.
+
+Three read a curve of steps over batch sizes; the fourth, the gradient noise scale, looks at gradients along one run.
+Sources: arXiv 1907.04164, section 3 (the question); arXiv 1812.06162 (hyperbola and gradient noise scale).
+Chapter: book/nqm.ipynb.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import least_squares
+
+from nnlib.nqm.risk import risk_per_eigenvalue
+from nnlib.nqm.steps import steps_to_target
+
+STILL_HALVES = 1.8  # doubling the batch must save this factor of steps; 2 would be perfect
+
+
+@dataclass(frozen=True)
+class Hyperbola:
+    """T(B) = floor (1 + critical / B), fitted to a curve of steps.
+
+    Args:
+        floor: steps for an infinite batch.
+        critical: batch size at which the steps are twice the floor.
+        misfit: root mean square of log(T / fit) over the curve.
+    """
+
+    floor: float
+    critical: float
+    misfit: float
+
+    def steps(self, batch_sizes):
+        """T(B) at batch sizes (...)."""
+        return self.floor * (1 + self.critical / np.asarray(batch_sizes))
+
+
+@dataclass(frozen=True)
+class NoiseScale:
+    """Gradient noise over gradient signal, as batch sizes; both of the shape of `steps`.
+
+    Args:
+        simple: tr C / E|grad L|².
+        curvature: tr(H C) / E[grad L' H grad L].
+    """
+
+    simple: np.ndarray
+    curvature: np.ndarray
+
+
+def critical_batch_size(curve, definition="asymptotes"):
+    """The batch size where larger batches stop paying, by one of three definitions.
+
+    "asymptotes": where the line of perfect scaling meets the floor, lim_{B->0} T B / lim_{B->inf} T; both limits
+                  are computed for the curve's problem, method and target.
+    "doubling":   the largest B in the curve's range with T(B/2) / T(B) >= 1.8.
+    "hyperbola":  B_c of the best fit T = T_min (1 + B_c / B) in log T.
+
+    They agree on an exact hyperbola up to a constant; the model's curves bend more sharply, so that they differ.
+
+    Args:
+        curve: StepsCurve. "doubling" and "hyperbola" need four batch sizes or more.
+        definition: "asymptotes", "doubling" or "hyperbola".
+
+    Returns:
+        Batch size, a float. "doubling" gives nan where no doubling in the range saves so much, and the largest
+        batch size of the curve where every doubling does.
+
+    Chapter: book/nqm.ipynb
+
+    >>> from nnlib.nqm import SGD, NoisyQuadratic
+    >>> curve = steps_to_target(NoisyQuadratic(), SGD, [4, 64, 1024, 16384], target=0.01)
+    >>> round(critical_batch_size(curve))
+    903
+    """
+    if definition == "asymptotes":
+        small, large = _limits(curve)
+        return small / large
+    if definition == "hyperbola":
+        return fit_hyperbola(curve).critical
+    if definition != "doubling":
+        raise ValueError(f'definition must be "asymptotes", "doubling" or "hyperbola": got {definition!r}')
+    log_b, log_t = _log_curve(curve)
+    steps = PchipInterpolator(log_b, log_t)
+    b = np.linspace(log_b[0] + np.log(2), log_b[-1], 4096)
+    saves = steps(b - np.log(2)) - steps(b) >= np.log(STILL_HALVES)
+    return float(np.exp(b[saves][-1])) if saves.any() else float("nan")
+
+
+def fit_hyperbola(curve):
+    """The least-squares fit of log T(B) by log of T_min (1 + B_c / B).
+
+    Args:
+        curve: StepsCurve with at least four finite batch sizes.
+
+    Returns:
+        Hyperbola, with its misfit.
+
+    Source: arXiv 1812.06162, eq. 2.11 in other letters. Chapter: book/nqm.ipynb
+    """
+    log_b, log_t = _log_curve(curve)
+    start = [log_t.min(), (log_t + log_b).min() - log_t.min()]
+    fit = least_squares(lambda p: p[0] + np.logaddexp(0, p[1] - log_b) - log_t, start, xtol=1e-12, ftol=1e-12)
+    floor, critical = np.exp(fit.x)
+    return Hyperbola(float(floor), float(critical), float(np.sqrt(np.mean(fit.fun**2))))
+
+
+def gradient_noise_scale(problem, method, batch_size, steps):
+    """Batch sizes at which noise and signal of one gradient balance, along a run.
+
+    simple = sum_i c_i / sum_i h_i² E theta_i²,   curvature = sum_i h_i c_i / sum_i h_i³ E theta_i²
+
+    The plain gradient is meant, whatever the method's preconditioner. Both grow as the gradient shrinks: the noise
+    scale is a curve, not a number.
+
+    Args:
+        problem: NoisyQuadratic.
+        method: SGD, HeavyBall, IterateAverage or Schedule.
+        batch_size: of the run, > 0.
+        steps: as in `expected_risk`.
+
+    Returns:
+        NoiseScale with entries of the shape of `steps`.
+
+    Source: arXiv 1812.06162, section 2.2. Chapter: book/nqm.ipynb
+
+    >>> from nnlib.nqm import SGD, NoisyQuadratic
+    >>> scale = gradient_noise_scale(NoisyQuadratic(), SGD(lr=0.1), batch_size=64, steps=0)
+    >>> round(float(scale.simple), 2), round(float(scale.curvature), 3)
+    (5.95, 1.368)
+    """
+    h, c, weight = problem.h, problem.c, problem.weight
+    risk = risk_per_eigenvalue(problem, method, steps).at(batch_size)  # (..., n): weight 1/2 h E theta²
+    return NoiseScale(
+        simple=(weight * c).sum() / (2 * h * risk).sum(-1), curvature=(weight * h * c).sum() / (2 * h**2 * risk).sum(-1)
+    )
+
+
+def _limits(curve):
+    """Examples as B -> 0 and steps as B -> inf, by the same search: B = inf, and B far below the knee."""
+    arguments = curve.target, curve.power
+    floor = steps_to_target(curve.problem, curve.method_class, [np.inf], *arguments).steps[0]
+    tiny = curve.examples.min() / floor * 1e-4
+    small = steps_to_target(curve.problem, curve.method_class, [tiny], *arguments).examples[0]
+    return float(small), float(floor)
+
+
+def _log_curve(curve):
+    finite = np.isfinite(curve.batch_sizes)
+    order = np.argsort(curve.batch_sizes[finite])
+    b, t = curve.batch_sizes[finite][order], curve.steps[finite][order]
+    if np.unique(b).size < 4 or np.unique(b).size != b.size:
+        raise ValueError(f"the curve must hold at least four different finite batch sizes: got {b.tolist()}")
+    return np.log(b), np.log(t)

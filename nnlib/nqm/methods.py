@@ -1,0 +1,148 @@
+"""Which methods does the chapter compare? Each is a small frozen record of its hyperparameters.
+
+All precondition the gradient by H^(-power): power 0 is the plain method, larger powers stand in for better
+preconditioners (the paper's proxy for Adam and K-FAC). Chapter: book/nqm.ipynb.
+"""
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent: theta <- theta - lr H^(-power) g.
+
+    Args:
+        lr: learning rate, > 0. Stable below 2 / max h^(1-power).
+        power: power of the preconditioner, in [0, 1].
+
+    Source: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb
+    """
+
+    lr: float
+    power: float = 0.0
+
+    def __post_init__(self):
+        _check_lr(self.lr)
+        check_power(self.power)
+
+
+@dataclass(frozen=True)
+class HeavyBall:
+    """SGD with momentum: m <- momentum m + H^(-power) g;  theta <- theta - lr m;  m_0 = 0.
+
+    Args:
+        lr: learning rate, > 0, outside the momentum buffer as in torch.optim.SGD.
+            Stable below 2 (1 + momentum) / max h^(1-power).
+        momentum: in [0, 1).
+        power: power of the preconditioner, in [0, 1].
+
+    Source: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb
+    """
+
+    lr: float
+    momentum: float
+    power: float = 0.0
+
+    def __post_init__(self):
+        _check_lr(self.lr)
+        _check_fraction("momentum", self.momentum)
+        check_power(self.power)
+
+
+@dataclass(frozen=True)
+class IterateAverage:
+    """SGD judged at an exponential moving average of its iterates.
+
+    theta <- theta - lr H^(-power) g;  mean <- decay mean + (1 - decay) theta;  mean_0 = theta_0.
+    The new iterate enters at once and there is no start-up correction.
+
+    Args:
+        lr: learning rate, > 0. Stable below 2 / max h^(1-power), whatever the decay.
+        decay: in [0, 1); 0 is SGD.
+        power: power of the preconditioner, in [0, 1].
+
+    Source: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb
+    """
+
+    lr: float
+    decay: float
+    power: float = 0.0
+
+    def __post_init__(self):
+        _check_lr(self.lr)
+        _check_fraction("decay", self.decay)
+        check_power(self.power)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """SGD with a piecewise constant learning rate: lrs[j] for steps_per_piece steps, then lrs[j + 1].
+
+    Args:
+        lrs: learning rates, each > 0 and stable as for SGD.
+        steps_per_piece: whole number, at least 1.
+        power: power of the preconditioner, in [0, 1].
+
+    Chapter: book/nqm.ipynb
+    """
+
+    lrs: tuple[float, ...]
+    steps_per_piece: int
+    power: float = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "lrs", tuple(float(lr) for lr in self.lrs))
+        if not self.lrs:
+            raise ValueError("lrs must hold at least one learning rate: got none")
+        for lr in self.lrs:
+            _check_lr(lr)
+        if not isinstance(self.steps_per_piece, Integral) or self.steps_per_piece < 1:
+            raise ValueError(f"steps_per_piece must be a whole number, at least 1: got {self.steps_per_piece!r}")
+        check_power(self.power)
+
+    @property
+    def steps(self):
+        """Length of the whole schedule."""
+        return len(self.lrs) * self.steps_per_piece
+
+
+def stability_limit(problem, method):
+    """The learning rate from which on the second moment of the fastest mode no longer settles.
+
+    2 / max h^(1-power) for SGD, its average and its schedules; (1 + momentum) times that for the heavy ball.
+
+    Chapter: book/nqm.ipynb
+
+    >>> from nnlib.nqm import HeavyBall, NoisyQuadratic
+    >>> stability_limit(NoisyQuadratic(), HeavyBall(lr=1.0, momentum=0.5))
+    3.0
+    """
+    return float((1 + getattr(method, "momentum", 0.0)) * 2 / np.max(problem.h ** (1 - method.power)))
+
+
+def check_stable(problem, method):
+    """Raise ValueError where a learning rate of `method` is not below the stability limit of `problem`."""
+    limit = stability_limit(problem, method)
+    lr = max(method.lrs) if isinstance(method, Schedule) else method.lr
+    if not lr < limit:
+        raise ValueError(f"lr must lie below the stability limit {limit:.6g} of {type(method).__name__}: got {lr:.6g}")
+
+
+def check_power(power):
+    """Raise ValueError where the preconditioner's power is not in [0, 1]."""
+    if not 0 <= power <= 1:
+        raise ValueError(f"power must lie in [0, 1]: got {power}")
+
+
+def _check_lr(lr):
+    if not (lr > 0 and math.isfinite(lr)):
+        raise ValueError(f"lr must be positive and finite: got {lr}")
+
+
+def _check_fraction(name, value):
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must lie in [0, 1): got {value}")

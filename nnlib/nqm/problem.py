@@ -1,0 +1,209 @@
+"""What is the noisy quadratic model, and how is a spectrum of any size made small?
+
+Paper: Zhang et al., Which Algorithmic Choices Matter at Which Batch Sizes? (arXiv 1907.04164). Chapter: book/nqm.ipynb.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Integral
+
+import numpy as np
+
+FULL = 2**14  # up to so many eigenvalues of a power law, each one is summed
+HEAD = 2**12  # above, these come first and Gauss-Legendre panels in log i stand for the tail
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Curvatures, and how much of the risk hangs on each: all that the closed forms need of a problem.
+
+    Args:
+        h: curvatures, (n,), descending.
+        initial: 1/2 h E[theta_0²], the risk at the start, (n,).
+        noise: c/2, half the variance of the gradient noise at batch size 1, (n,).
+    """
+
+    h: np.ndarray
+    initial: np.ndarray
+    noise: np.ndarray
+
+
+class NoisyQuadratic:
+    """A diagonal quadratic loss whose gradient carries Gaussian noise that shrinks with the batch.
+
+    L(theta) = 1/2 sum_i h_i theta_i²,  g_B(theta) = h theta + xi,  Var xi_i = c_i / B,  E theta_i(0)² = s0_i,
+    with h_i = i^(-curvature_exponent), c_i = h_i^noise_exponent and s0_i = init_variance.
+    A diagonal H loses nothing: the methods of the paper commute with rotations of theta.
+
+    Args:
+        dim: number of eigenvalues, at least 1. Above 16,384 the tail is integrated in log i (error of the risk < 1e-8).
+        curvature_exponent: >= 0; 1 gives the paper's condition number `dim`.
+        noise_exponent: any finite number; 1 makes the noise covariance equal the Hessian, as in the paper.
+        init_variance: > 0.
+
+    Attributes:
+        h, c, s0: curvature, noise variance at batch size 1 and initial variance, (n,) each.
+        weight: how many eigenvalues each entry stands for, (n,): ones when n == dim.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb
+
+    >>> NoisyQuadratic(dim=3).h.round(3).tolist()
+    [1.0, 0.5, 0.333]
+    >>> round(NoisyQuadratic().initial_risk, 6)
+    4.893803
+    """
+
+    def __init__(self, dim=10_000, curvature_exponent=1.0, noise_exponent=1.0, init_variance=1.0):
+        if not isinstance(dim, Integral) or dim < 1:
+            raise ValueError(f"dim must be a whole number, at least 1: got {dim!r}")
+        if not (np.isfinite(curvature_exponent) and curvature_exponent >= 0):
+            raise ValueError(f"curvature_exponent must be finite and not negative: got {curvature_exponent}")
+        if not np.isfinite(noise_exponent):
+            raise ValueError(f"noise_exponent must be finite: got {noise_exponent}")
+        i, weight = _indices(int(dim))
+        h = i**-curvature_exponent
+        self._set(int(dim), h, h**noise_exponent, np.full_like(h, init_variance), weight)
+
+    @classmethod
+    def from_spectrum(cls, h, c=None, s0=1.0):
+        """A problem with given eigenvalues, for example those measured on a network.
+
+        Args:
+            h: curvatures, (d,), > 0, in any order.
+            c: noise variances at batch size 1, (d,) or a scalar, > 0; None takes c = h.
+            s0: initial variances, (d,) or a scalar, > 0.
+
+        Raises:
+            ValueError: a value is not positive and finite, or the shapes differ.
+
+        Chapter: book/nqm.ipynb
+
+        >>> NoisyQuadratic.from_spectrum([1.0, 4.0]).h.tolist()
+        [4.0, 1.0]
+        """
+        h = np.array(h, dtype=np.float64)
+        if h.ndim != 1 or h.size == 0:
+            raise ValueError(f"h must be a vector with at least one eigenvalue: got shape {h.shape}")
+        order = np.argsort(-h, kind="stable")
+        columns = []
+        for name, value in (("c", h if c is None else c), ("s0", s0)):
+            value = np.array(value, dtype=np.float64)
+            if value.ndim and value.shape != h.shape:
+                raise ValueError(f"{name} must be a scalar or have the shape of h, {h.shape}: got {value.shape}")
+            columns.append(np.broadcast_to(value, h.shape)[order])
+        problem = cls.__new__(cls)
+        problem._set(h.size, h[order], *columns, np.ones(h.size))
+        return problem
+
+    def _set(self, dim, h, c, s0, weight):
+        for name, value in (("h", h), ("c", c), ("s0", s0)):
+            if not (np.isfinite(value) & (value > 0)).all():
+                bad = value[~(np.isfinite(value) & (value > 0))][0]
+                raise ValueError(f"every entry of {name} must be positive and finite: got {bad}")
+            value.flags.writeable = False
+        weight.flags.writeable = False
+        self.dim, self.h, self.c, self.s0, self.weight = dim, h, c, s0, weight
+
+    def __repr__(self):
+        return f"NoisyQuadratic(dim={self.dim}, h={self.h[0]:.3g}..{self.h[-1]:.3g})"
+
+    @cached_property
+    def spectrum(self):
+        """The whole spectrum, with what each eigenvalue carries."""
+        return Spectrum(self.h, 0.5 * self.weight * self.h * self.s0, 0.5 * self.weight * self.c)
+
+    @cached_property
+    def compressed(self):
+        """Few eigenvalues, 272 for the default, with the same risk to 1e-5, down to 1e-4 of its start."""
+        return compress(self.spectrum, head=64, density=21)
+
+    @cached_property
+    def reduced(self):
+        """Fewer, 128 for the default, good to about 1e-4; for schedules and the first exact searches."""
+        return compress(self.spectrum, head=32, density=8.4)
+
+    @cached_property
+    def sketch(self):
+        """Fewest, 56 for the default, good to about 1e-2 and where nothing oscillates; for coarse tables."""
+        return compress(self.spectrum, head=8, density=3.4)
+
+    @property
+    def initial_risk(self):
+        """R(0) = 1/2 sum_i h_i s0_i."""
+        return float(self.spectrum.initial.sum())
+
+    @property
+    def condition_number(self):
+        """Largest over smallest curvature."""
+        return float(self.h[0] / self.h[-1])
+
+
+def compress(spectrum, head, density):
+    """Few eigenvalues that carry the same risk: the largest stay, each bucket of the others becomes two.
+
+    The two nodes of a bucket are its two-point Gauss rule: they keep the mean, variance and skewness of u = -log h.
+    Their masses keep the sum and the mean of `initial` and of `noise` each. Every risk is a smooth function of u
+    times these masses, so a bucket of width w leaves an error of order w⁴.
+
+    Args:
+        spectrum: what to compress, n eigenvalues, descending.
+        head: how many of the largest stay as they are.
+        density: how many buckets a factor e of curvature is cut into, on average; the first are narrowest, since
+            the modes with large curvature oscillate fastest.
+
+    Returns:
+        A new Spectrum with at most head + 2 (density log(h_head / h_min) + 1) eigenvalues.
+    """
+    if spectrum.h.size <= head:
+        return replace(spectrum)
+    buckets = int(np.ceil(density * np.log(spectrum.h[head] / spectrum.h[-1]))) + 1
+    if spectrum.h.size <= head + 2 * buckets:
+        return replace(spectrum)
+    u = -np.log(spectrum.h[head:])
+    initial, noise = spectrum.initial[head:], spectrum.noise[head:]
+    edges = u[0] + (u[-1] - u[0]) * np.expm1(np.linspace(0, 2, buckets + 1)) / np.expm1(2)  # e² wider at the end
+    starts = np.unique(np.searchsorted(u, edges[:-1]))  # of the buckets that hold something
+    sizes = np.diff(np.append(starts, u.size))
+
+    def total(mass):
+        return np.add.reduceat(mass, starts)
+
+    share = initial / initial.sum() + noise / noise.sum()  # one measure for the nodes of both masses
+    mean = total(share * u) / total(share)
+    away = u - np.repeat(mean, sizes)
+    spread = np.sqrt(total(share * away**2) / total(share))
+    spread = np.maximum(spread, 1e-9)  # a bucket with a single curvature gets two equal nodes
+    skew = total(share * away**3) / total(share) / spread**3
+    left = spread * (skew - np.sqrt(skew**2 + 4)) / 2
+    right = spread * (skew + np.sqrt(skew**2 + 4)) / 2
+
+    def masses(mass):
+        on_right = (total(mass * away) - left * total(mass)) / (right - left)
+        return total(mass) - on_right, on_right
+
+    h = np.exp(-np.stack([mean + left, mean + right], axis=-1).ravel())
+    initial_nodes, noise_nodes = (np.stack(masses(mass), axis=-1).ravel() for mass in (initial, noise))
+    return Spectrum(
+        np.concatenate([spectrum.h[:head], h]),
+        np.concatenate([spectrum.initial[:head], initial_nodes]),
+        np.concatenate([spectrum.noise[:head], noise_nodes]),
+    )
+
+
+def _indices(dim):
+    """i = 1..dim with weights 1; for a large dim the tail as Gauss-Legendre panels in log i.
+
+    sum_{i=a+1}^{b} f(i) = integral of f from a + 1/2 to b + 1/2, up to f'/24 at the ends (midpoint rule).
+    """
+    if dim <= FULL:
+        return np.arange(1.0, dim + 1), np.ones(dim)
+    start, end = np.log(HEAD + 0.5), np.log(dim + 0.5)
+    edges = np.linspace(start, end, int(np.ceil((end - start) * 64)) + 1)
+    x, w = np.polynomial.legendre.leggauss(4)
+    half = np.diff(edges)[:, None] / 2
+    i = np.exp(edges[:-1, None] + half * (1 + x)).ravel()  # (panels * 4,)
+    weight = (half * w).ravel() * i  # di = i d(log i)
+    return np.append(np.arange(1.0, HEAD + 1), i), np.append(np.ones(HEAD), weight)

@@ -1,0 +1,117 @@
+"""Which learning-rate schedule reaches the target in the fewest steps?
+
+Paper: arXiv 1907.04164, section 3 (piecewise constant schedules). Chapter: book/nqm.ipynb.
+"""
+
+import math
+from numbers import Integral
+
+import numpy as np
+from scipy.optimize import minimize
+
+from nnlib.nqm.bounds import check_target, small_batch_examples
+from nnlib.nqm.methods import Schedule, check_power
+from nnlib.nqm.risk import expected_risk
+
+
+def optimal_schedule(problem, batch_size, target, pieces=50, power=0.0):
+    """The shortest piecewise constant schedule of the learning rate that brings the risk below a target.
+
+    min k such that min over lr_1..lr_P of R(P k) < target, with k steps a piece and
+    0 < lr_j <= 2 / (max h^(1-p) + min h^(1-p)), the best constant learning rate without noise.
+
+    The inner minimum is taken over log lr by L-BFGS-B with exact gradients; the outer one by secant steps on k.
+    The risk is not convex in the learning rates: what is found is a local minimum, and no start tried gave a better
+    one.
+
+    Args:
+        problem: NoisyQuadratic.
+        batch_size: > 0; math.inf for no noise.
+        target: risk to reach, in (0, problem.initial_risk).
+        pieces: number of pieces P of equal length, at least 1.
+        power: power p of the preconditioner, in [0, 1].
+
+    Returns:
+        Schedule; its `.steps` are a multiple of `pieces`, and its exact risk at the end is below the target.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb
+
+    >>> from nnlib.nqm import NoisyQuadratic
+    >>> schedule = optimal_schedule(NoisyQuadratic(), batch_size=256, target=0.01, pieces=10)
+    >>> bool(schedule.lrs[0] > 1.9), bool(schedule.lrs[-1] < 0.2)
+    (True, True)
+    """
+    check_target(problem, target)
+    check_power(power)
+    if not batch_size > 0:
+        raise ValueError(f"batch_size must be positive: got {batch_size}")
+    if not isinstance(pieces, Integral) or pieces < 1:
+        raise ValueError(f"pieces must be a whole number, at least 1: got {pieces!r}")
+    cap = 2 / (problem.h[0] ** (1 - power) + problem.h[-1] ** (1 - power))
+    spectrum = problem.reduced
+    goal = math.log(target)
+    solved = {}  # steps per piece -> (log risk, its slope in log k, log lrs)
+
+    def solve(k, start):
+        if k not in solved:
+            solved[k] = _best_lrs(spectrum, batch_size, k, power, math.log(cap), start)
+        return solved[k]
+
+    # Secant steps on log k from a guess, by the envelope theorem: the best lrs stay, only k moves.
+    examples = small_batch_examples(spectrum, target, power)
+    k = max(1, round(max(examples / batch_size / 4, math.log(problem.initial_risk / target)) / pieces))
+    start = np.full(pieces, math.log(cap) - 1)
+    low, high = 0, None  # known to be too few, known to be enough
+    while high is None or high - low > 1:
+        value, slope, start = solve(k, start)
+        if value < goal:
+            high = k
+        else:
+            low = k
+        step = k * math.exp(np.clip((goal - value) / min(slope, -0.1), -2, 2))
+        k = math.floor(step) if value >= goal else math.ceil(step) - 1  # lands next to the crossing
+        k = max(low + 1, k if high is None else min(k, high - 1))
+    # The few eigenvalues of the search may be wrong by some parts in a million: the whole spectrum decides.
+    while True:
+        schedule = Schedule(tuple(np.exp(solve(high, start)[2])), high, power)
+        if expected_risk(problem, schedule, schedule.steps).at(batch_size) < target:
+            return schedule
+        high += 1
+
+
+def _best_lrs(spectrum, batch_size, k, power, log_cap, start):
+    """Minimise log R(P k) over P log learning rates; returns log R, d log R / d log k and the log lrs."""
+    rates = spectrum.h ** (1 - power)
+    noise = spectrum.noise * spectrum.h**-power / batch_size
+
+    def log_risk(log_lrs):
+        """log R and its gradient by the adjoint of the recursion, O(P n). s: risk per mode; arrays (P, n)."""
+        lrs = np.exp(log_lrs)[:, None]
+        x = lrs * rates
+        log_left = 2 * np.log(np.maximum(np.abs(1 - x), 1e-300))
+        left = np.exp(k * log_left)  # (1-x)^2k
+        steady = lrs * noise / (2 - x)
+        s = np.empty((len(lrs) + 1, rates.size))
+        s[0] = spectrum.initial
+        for j in range(len(lrs)):
+            s[j + 1] = steady[j] + left[j] * (s[j] - steady[j])
+        after = np.cumprod(left[::-1], axis=0)[::-1]  # how much of s_j is left at the end
+        adjoint = np.append(after[1:], np.ones((1, rates.size)), axis=0)
+        risk = s[-1].sum()
+        safe = np.where(np.abs(1 - x) < 1e-150, 1e-150, 1 - x)
+        change_left = -2 * k * x * left / safe  # d left / d log lr
+        change_steady = 2 * steady / (2 - x)  # d steady / d log lr
+        gap = s[:-1] - steady
+        gradient = (adjoint * ((1 - left) * change_steady + gap * change_left)).sum(axis=1)
+        log_risk.slope = (adjoint * gap * k * log_left * left).sum() / risk
+        return math.log(risk), gradient / risk
+
+    found = minimize(
+        log_risk, np.minimum(start, log_cap), jac=True, method="L-BFGS-B", bounds=[(-40, log_cap)] * len(start),
+        options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-12, "gtol": 1e-7, "maxcor": 20},
+    )  # fmt: skip
+    value, _ = log_risk(found.x)
+    return value, log_risk.slope, found.x

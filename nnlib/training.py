@@ -1,0 +1,277 @@
+"""How is a network trained, the same way in every chapter? Seeded, resumable, on any device.
+
+``fit`` runs minibatch training and returns a :class:`History`; ``evaluate`` measures a split; ``device`` picks one.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from nnlib.data import Dataset, Split
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+# Steps between two looks at the loss: free on the CPU, elsewhere each look makes the program wait for the device.
+LOOK_EVERY = {"cpu": 1}
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became infinite or not a number; ``step`` is the first step (from 1) at which it did."""
+
+    def __init__(self, step: int, value: float):
+        super().__init__(f"the training loss is {value} at step {step}: lower the learning rate")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class History:
+    """What :func:`fit` leaves behind.
+
+    Args:
+        frame: One row for each evaluation, averaging decay and split: ``step, decay, split, loss, accuracy``.
+            ``decay`` 0 is the raw iterate; ``accuracy`` is there for class labels only.
+        steps: Number of optimiser steps taken.
+        averages: The averaged network for each decay.
+        best_step: With ``keep_best``, the evaluation whose weights the model was given at the end.
+    """
+
+    frame: pd.DataFrame
+    steps: int
+    averages: dict[float, nn.Module]
+    best_step: int | None = None
+
+
+def device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` is CUDA where there is one, then Apple's MPS, then the CPU.
+
+    >>> device("cpu")
+    device(type='cpu')
+    """
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, loss: Loss = nn.functional.cross_entropy) -> dict[str, float]:
+    """Mean loss over a whole split and, where targets are class labels, the accuracy; in evaluation mode.
+
+    Args:
+        model: Maps x, shape (n, ...), to outputs, shape (n, classes) or as ``loss`` wants them.
+        split: Inputs and targets, on the model's device.
+        loss: Mean loss of a batch: ``loss(outputs, targets)``.
+
+    Returns:
+        ``{"loss": ..., "accuracy": ...}``.
+    """
+    was_training = model.training
+    model.eval()
+    total, correct = 0.0, 0
+    labels = not split.y.is_floating_point()
+    for x, y in zip(split.x.split(10_000), split.y.split(10_000), strict=True):  # bounds the memory, not the result
+        outputs = model(x)
+        total += loss(outputs, y).item() * len(y)
+        if labels:
+            correct += (outputs.argmax(1) == y).sum().item()
+    model.train(was_training)
+    return {"loss": total / len(split.y)} | ({"accuracy": correct / len(split.y)} if labels else {})
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    optimizer: torch.optim.Optimizer,
+    *,
+    batch_size: int,
+    steps: int | None = None,
+    epochs: int | None = None,
+    loss: Loss = nn.functional.cross_entropy,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    decays: Sequence[float] = (),
+    splits: Sequence[str] = ("train", "validation"),
+    evaluate_at: Iterable[int] | None = None,
+    stop: Callable[[list[dict[str, Any]]], bool] | None = None,
+    keep_best: bool = False,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: int = 1000,
+    progress: bool | None = None,
+) -> History:
+    """Train a model in place on minibatches drawn without replacement, and measure it along the way.
+
+    Each epoch is a fresh permutation of the training set, drawn on the CPU from ``seed`` (so it is the same on every
+    device) and cut into batches of exactly ``batch_size``; a remainder is left out until the next permutation.
+    Averaged iterates follow xbar_0 = theta_0, xbar_{t+1} = decay * xbar_t + (1 - decay) * theta_{t+1}.
+
+    Args:
+        model: Trained in place; floating-point inputs are cast to the dtype of its parameters.
+        data: Train on ``data.train``; other splits are only measured.
+        optimizer: Any torch optimiser over the model's parameters.
+        batch_size: B, from 1 to the number of training examples.
+        steps: Total number of optimiser steps; give this or ``epochs``.
+        epochs: Total number of passes.
+        loss: Mean loss of a batch.
+        seed: Of the permutations.
+        device: Where to train; by default where the model is.
+        decays: For each, an exponential moving average of the iterates is kept and measured; each in (0, 1).
+        splits: Which splits to measure.
+        evaluate_at: Steps to measure at, 0 being before the first; by default the end of each epoch and of training.
+        stop: Called with the rows of each evaluation; training ends where it returns True.
+        keep_best: Give the model, at the end, its weights at the evaluation of lowest validation loss.
+        checkpoint: File to save to, and to go on from where it exists: the result equals that of an unbroken run.
+        checkpoint_every: Number of steps between two saves; one more is made at the end.
+        progress: Show a bar; by default on a terminal and not in a notebook.
+
+    Returns:
+        A :class:`History`.
+
+    Raises:
+        NonFiniteLoss: at the first step whose loss is infinite or not a number, naming it.
+        ValueError: for arguments out of range, or a checkpoint that was made with others.
+
+    Chapter: ``book/nqm.ipynb``.
+
+    >>> from nnlib.data import load
+    >>> from nnlib.models import MLP
+    >>> model = MLP([64, 32, 10], seed=0)
+    >>> history = fit(model, load("digits"), torch.optim.SGD(model.parameters(), lr=0.1), epochs=5, batch_size=50)
+    >>> history.steps, bool(history.frame.accuracy.iloc[-1] > 0.8)
+    (140, True)
+    """
+    n = len(data.train.y)
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"batch_size must be from 1 to the {n} training examples: got {batch_size}")
+    if (steps is None) == (epochs is None):
+        raise ValueError(f"give either steps or epochs: got steps={steps}, epochs={epochs}")
+    if not all(0 < decay < 1 for decay in decays):
+        raise ValueError(f"decays must lie between 0 and 1, both excluded: got {list(decays)}")
+    if keep_best and "validation" not in splits:
+        raise ValueError(f"keep_best needs the validation split to be measured: got splits={list(splits)}")
+    per_epoch = n // batch_size
+    total = steps if steps is not None else epochs * per_epoch
+    if total < 0:
+        raise ValueError(f"the number of steps must not be negative: got {total}")
+
+    parameter = next(model.parameters())
+    where = torch.device(device) if device is not None else parameter.device
+    model.to(where)
+    data = data.to(where, parameter.dtype)
+    ends = range(per_epoch, total + 1, per_epoch) if evaluate_at is None else evaluate_at
+    measured_at = {*ends, total} if evaluate_at is None else set(ends)
+
+    run = _Run(model, optimizer, decays, seed, where)
+    asked = {"batch_size": batch_size, "seed": seed, "decays": list(decays), "examples": n}
+    path = Path(checkpoint) if checkpoint is not None else None
+    if path is not None and path.exists():
+        run.load(path, asked)
+    look_every = LOOK_EVERY.get(where.type, 100)
+
+    def measure() -> bool:
+        """Add the rows of this step; True where training should end."""
+        rows = [
+            {"step": run.step, "decay": decay, "split": name, **evaluate(network, getattr(data, name), loss)}
+            for decay, network in {0.0: model, **run.averages}.items()
+            for name in splits
+        ]
+        run.rows += rows
+        if keep_best:
+            value = next(r["loss"] for r in rows if r["decay"] == 0 and r["split"] == "validation")
+            if run.best is None or value < run.best["loss"]:
+                weights = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
+                run.best = {"loss": value, "step": run.step, "weights": weights}
+        return stop is not None and stop(rows)
+
+    if run.step == 0 and 0 in measured_at:
+        run.stopped = measure()
+    model.train()
+    unseen: list[Tensor] = []  # losses not yet looked at
+    bar = tqdm(initial=run.step, total=total, disable=None if progress is None else not progress)
+    while run.step < total and not run.stopped:
+        position = run.step % per_epoch
+        if position == 0:
+            run.order = torch.randperm(n, generator=run.generator, device="cpu").to(where)
+        batch = run.order[position * batch_size : (position + 1) * batch_size]  # (B,)
+        value = loss(model(data.train.x[batch]), data.train.y[batch])
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        run.average()
+        run.step += 1
+        bar.update()
+        unseen.append(value.detach())
+        due = run.step in measured_at
+        saving = path is not None and (run.step % checkpoint_every == 0 or run.step == total)
+        if due or saving or run.step == total or len(unseen) == look_every:
+            _refuse_non_finite(unseen, run.step)
+            unseen.clear()
+        if due:
+            run.stopped = measure()
+        if saving or (path is not None and run.stopped):
+            run.save(path, asked)
+    bar.close()
+    if run.best is not None:
+        model.load_state_dict(run.best["weights"])
+    averages = {decay: average.module for decay, average in run.averages.items()}
+    return History(pd.DataFrame(run.rows), run.step, averages, run.best["step"] if run.best else None)
+
+
+def _refuse_non_finite(losses: list[Tensor], last_step: int) -> None:
+    values = torch.stack(losses).cpu()
+    bad = (~values.isfinite()).nonzero()
+    if len(bad):
+        first = int(bad[0])
+        raise NonFiniteLoss(last_step - len(losses) + 1 + first, values[first].item())
+
+
+class _Run:
+    """Everything that changes during training: what a checkpoint must hold so that a resumed run is the same run."""
+
+    def __init__(self, model, optimizer, decays, seed, where):
+        self.model, self.optimizer = model, optimizer
+        self.generator = torch.Generator("cpu").manual_seed(seed)
+        with torch.device("cpu"):  # their counters: on a GPU, reading one would wait for the device at each step
+            self.averages = {d: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(d)) for d in decays}
+        self.average()  # the first update copies: xbar_0 = theta_0
+        self.order = torch.empty(0, dtype=torch.long, device=where)
+        self.step, self.stopped = 0, False
+        self.rows: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+
+    def average(self) -> None:
+        for average in self.averages.values():
+            average.update_parameters(self.model)
+
+    def save(self, path: Path, asked: dict[str, Any]) -> None:
+        state = {
+            "asked": asked,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "averages": {decay: average.state_dict() for decay, average in self.averages.items()},
+            **{name: getattr(self, name) for name in ("order", "step", "stopped", "rows", "best")},
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        torch.save(state, part)
+        os.replace(part, path)  # an interruption leaves the old checkpoint whole
+
+    def load(self, path: Path, asked: dict[str, Any]) -> None:
+        state = torch.load(path, map_location=self.order.device, weights_only=True)
+        if state["asked"] != asked:
+            raise ValueError(f"checkpoint {path} was made with {state['asked']}, not {asked}: choose another file")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        for decay, average in self.averages.items():
+            average.load_state_dict(state["averages"][decay])
+        for name in ("order", "step", "stopped", "rows", "best"):
+            setattr(self, name, state[name])

@@ -1,0 +1,283 @@
+"""Claims about ``nnlib.training``: the steps are those of the definition, seeded, resumable, and it fails aloud."""
+
+import copy
+import os
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from nnlib.data import Dataset, Split
+from nnlib.models import MLP
+from nnlib.training import NonFiniteLoss, device, evaluate, fit
+
+
+@pytest.fixture
+def data():
+    """Three noisy clouds in the plane, float64; 50 examples do not divide by the batch sizes used."""
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(70) % 3
+    x = torch.randn(70, 2, dtype=torch.float64, generator=draw) + torch.eye(3, 2, dtype=torch.float64)[y] * 2
+    train, validation, test = (Split(*pair) for pair in zip(x.split((50, 10, 10)), y.split((50, 10, 10)), strict=True))
+    return Dataset(train, validation, test, {}, "clouds", "none")
+
+
+def network(seed=0):
+    return MLP([2, 8, 3], seed=seed, dtype=torch.float64)
+
+
+OPTIMIZERS = {
+    "sgd": lambda model: torch.optim.SGD(model.parameters(), lr=0.1),
+    "momentum": lambda model: torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9),
+    "adam": lambda model: torch.optim.Adam(model.parameters(), lr=0.01),
+}
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def train(data, name="sgd", *, seed=0, model=None, **options):
+    model = model or network()
+    options = {"batch_size": 16, "steps": 20} | options
+    return model, fit(model, data, OPTIMIZERS[name](model), seed=seed, progress=False, **options)
+
+
+def test_sgd_steps_are_those_of_the_definition(data):
+    """An oracle by hand: permutation, batches of exactly B with the remainder left out, theta - lr * gradient."""
+    model, _ = train(data, steps=7)
+    oracle, generator, batches = network(), torch.Generator().manual_seed(0), []
+    for _ in range(3):
+        order = torch.randperm(50, generator=generator)
+        batches += [order[0:16], order[16:32], order[32:48]]
+    for batch in batches[:7]:
+        loss = nn.functional.cross_entropy(oracle(data.train.x[batch]), data.train.y[batch])
+        gradients = torch.autograd.grad(loss, list(oracle.parameters()))
+        with torch.no_grad():
+            for p, g in zip(oracle.parameters(), gradients, strict=True):
+                p -= 0.1 * g
+    torch.testing.assert_close(weights(model), weights(oracle), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_average_starts_at_the_first_iterate_and_takes_the_new_one_at_once(data, decay):
+    """xbar_0 = theta_0, xbar' = decay xbar + (1 - decay) theta': fails for a late start or bias correction."""
+    path = [weights(network())]
+    for steps in range(1, 6):
+        path.append(weights(train(data, steps=steps)[0]))
+    expected = path[0]
+    for theta in path[1:]:
+        expected = decay * expected + (1 - decay) * theta
+    _, history = train(data, steps=5, decays=[decay, 0.99])
+    torch.testing.assert_close(weights(history.averages[decay]), expected, rtol=0, atol=1e-14)
+
+
+def test_averaging_does_not_change_the_iterates(data):
+    plain, averaged = train(data)[0], train(data, decays=[0.9])[0]
+    assert torch.equal(weights(plain), weights(averaged))
+
+
+def test_same_seed_same_run_and_another_seed_another(data):
+    first, again, other = (weights(train(data, seed=s)[0]) for s in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_run_does_not_touch_the_global_generator(data):
+    model = network()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(data, model=model)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_epochs_are_whole_passes_and_measured_at_their_ends(data):
+    _, history = train(data, steps=None, epochs=4)
+    assert history.steps == 4 * (50 // 16)
+    assert sorted(set(history.frame.step)) == [3, 6, 9, 12]
+
+
+def test_history_holds_what_evaluate_says_of_the_final_model(data):
+    model, history = train(data, decays=[0.9], evaluate_at=[0, 20])
+    last = history.frame[history.frame.step == 20].set_index(["decay", "split"])
+    assert last.loc[(0.0, "train"), "loss"] == evaluate(model, data.train)["loss"]
+    assert last.loc[(0.9, "validation"), "loss"] == evaluate(history.averages[0.9], data.validation)["loss"]
+    first = history.frame[history.frame.step == 0].set_index(["decay", "split"])
+    assert first.loc[(0.0, "train"), "loss"] == evaluate(network(), data.train)["loss"]
+
+
+def test_evaluate_is_the_mean_over_the_split_whatever_the_chunks(data):
+    # Weighted by chunk size: an unweighted mean over chunks of 10,000 and 5 would be off.
+    x = data.train.x.repeat(201, 1)[:10_005]
+    y = data.train.y.repeat(201)[:10_005]
+    model = network()
+    result = evaluate(model, Split(x, y))
+    assert result["loss"] == pytest.approx(nn.functional.cross_entropy(model(x), y).item(), rel=1e-12)
+    assert result["accuracy"] == pytest.approx((model(x).argmax(1) == y).double().mean().item(), rel=1e-12)
+
+
+def test_evaluate_measures_in_evaluation_mode_and_restores_training_mode(data):
+    model = nn.Sequential(nn.Dropout(0.9), network())
+    assert evaluate(model, data.train) == evaluate(model, data.train)
+    assert model.training
+
+
+def test_real_targets_have_no_accuracy(data):
+    regression = Split(data.train.x, data.train.x[:, :1] * 2)
+    assert set(evaluate(nn.Linear(2, 1, dtype=torch.float64), regression, nn.functional.mse_loss)) == {"loss"}
+
+
+def test_stop_ends_training_at_the_evaluation_that_asks_for_it(data):
+    _, history = train(data, steps=500, evaluate_at=range(0, 501, 5), stop=lambda rows: rows[0]["loss"] < 0.5)
+    losses = history.frame[history.frame.split == "train"].set_index("step").loss
+    assert 0 < history.steps < 500 and history.steps == losses.index[-1]
+    assert losses.iloc[-1] < 0.5 and (losses.iloc[:-1] >= 0.5).all()
+
+
+def test_model_keeps_the_weights_of_lowest_validation_loss(data):
+    # A large step size makes the loss go up and down, so that the best is not the last.
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=3.0)
+    history = fit(model, data, optimizer, batch_size=5, steps=60, evaluate_at=range(61), keep_best=True, progress=False)
+    losses = history.frame[history.frame.split == "validation"].set_index("step").loss
+    assert history.best_step == losses.idxmin() != 60
+    assert evaluate(model, data.validation)["loss"] == losses.min()
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("cut", [1, 9, 10, 11, 12, 19])
+def test_resumed_run_equals_an_unbroken_one_bit_by_bit(data, tmp_path, name, cut):
+    """Cut in the middle of an epoch, at its end, on a checkpoint and between two; then go on with a fresh model."""
+    options = {"decays": [0.5, 0.9], "evaluate_at": range(0, 21), "keep_best": True}
+    unbroken, history = train(data, name, **options)
+
+    def interrupt(rows):
+        if rows[0]["step"] == cut:
+            raise Interrupted
+        return False
+
+    saving = options | {"checkpoint": tmp_path / "run.pt", "checkpoint_every": 5}
+    with pytest.raises(Interrupted):
+        train(data, name, stop=interrupt, **saving)
+    resumed, history_again = train(data, name, model=network(seed=99 if cut >= 5 else 0), **saving)
+    assert torch.equal(weights(unbroken), weights(resumed))
+    pd.testing.assert_frame_equal(history.frame, history_again.frame, check_exact=True)
+    assert history.best_step == history_again.best_step
+    for decay in (0.5, 0.9):
+        assert torch.equal(weights(history.averages[decay]), weights(history_again.averages[decay]))
+
+
+def test_finished_run_is_read_back_and_not_repeated(data, tmp_path):
+    model, history = train(data, checkpoint=tmp_path / "run.pt")
+    again = network(seed=7)
+    before = os.stat(tmp_path / "run.pt").st_mtime_ns
+    _, history_again = train(data, model=again, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(weights(model), weights(again))
+    pd.testing.assert_frame_equal(history.frame, history_again.frame)
+    assert os.stat(tmp_path / "run.pt").st_mtime_ns == before
+
+
+def test_finished_run_can_be_made_longer(data, tmp_path):
+    train(data, steps=20, evaluate_at=[], checkpoint=tmp_path / "run.pt")
+    longer, _ = train(data, steps=33, evaluate_at=[], checkpoint=tmp_path / "run.pt")
+    assert torch.equal(weights(longer), weights(train(data, steps=33, evaluate_at=[])[0]))
+
+
+def test_stopped_run_stays_stopped_when_read_back(data, tmp_path):
+    options = {"evaluate_at": range(21), "stop": lambda rows: rows[0]["step"] == 7, "checkpoint": tmp_path / "run.pt"}
+    assert [train(data, **options)[1].steps for _ in range(2)] == [7, 7]
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 10}, {"seed": 1}, {"decays": [0.5]}])
+def test_checkpoint_of_another_run_is_refused(data, tmp_path, change):
+    train(data, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match=r"run.pt was made with .* choose another file"):
+        train(data, checkpoint=tmp_path / "run.pt", **change)
+
+
+def test_interruption_while_saving_leaves_the_old_checkpoint_whole(data, tmp_path, monkeypatch):
+    path = tmp_path / "run.pt"
+    train(data, steps=10, checkpoint=path)
+    before = path.read_bytes()
+
+    def half(state, file):
+        file.write_bytes(b"half a file")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        train(data, steps=20, checkpoint=path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("look_every", ["each step", "late"])
+def test_first_non_finite_loss_is_named(data, monkeypatch, look_every):
+    """The losses of a diverging run are 1 at steps 1 to 6 and infinite from 7 on, looked at early or late."""
+    if look_every == "late":  # as on a GPU, where looking at each step would make the program wait
+        monkeypatch.setattr("nnlib.training.LOOK_EVERY", {"cpu": 100})
+    calls = []
+
+    def loss(outputs, targets):
+        calls.append(1)
+        return outputs.sum() * 0 + (float("inf") if len(calls) >= 7 else 1.0)
+
+    with pytest.raises(NonFiniteLoss, match="inf at step 7") as caught:
+        train(data, loss=loss, evaluate_at=[])
+    assert caught.value.step == 7
+
+
+def test_non_finite_run_does_not_overwrite_the_last_good_checkpoint(data, tmp_path):
+    model = network()
+    train(data, steps=5, model=model, checkpoint=tmp_path / "run.pt", evaluate_at=[])
+    good = (tmp_path / "run.pt").read_bytes()
+    bad = copy.deepcopy(data)
+    bad.train.x.fill_(float("nan"))
+    with pytest.raises(NonFiniteLoss, match="step 6"):
+        train(bad, steps=20, model=model, checkpoint=tmp_path / "run.pt", checkpoint_every=1, evaluate_at=[])
+    assert (tmp_path / "run.pt").read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be from 1 to the 50 training examples: got 0"),
+        ({"batch_size": 51}, "got 51"),
+        ({"steps": None}, "either steps or epochs"),
+        ({"epochs": 3}, "either steps or epochs"),
+        ({"steps": -1}, "must not be negative"),
+        ({"decays": [1.0]}, "between 0 and 1"),
+        ({"decays": [0.0]}, "between 0 and 1"),
+        ({"keep_best": True, "splits": ["train"]}, "keep_best needs the validation split"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_before_any_step(data, options, message):
+    model = network()
+    with pytest.raises(ValueError, match=message):
+        train(data, model=model, **options)
+    assert torch.equal(weights(model), weights(network()))
+
+
+def test_every_tensor_that_fit_makes_is_on_the_models_device(data):
+    # Under a default device of "meta" a tensor made without a device cannot be mixed with the model's.
+    model = network()
+    with torch.device("meta"):
+        history = fit(model, data, OPTIMIZERS["momentum"](model), batch_size=16, steps=5, decays=[0.9], progress=False)
+    assert history.frame.loss.notna().all()
+    assert torch.equal(weights(model), weights(train(data, "momentum", steps=5)[0]))
+
+
+def test_auto_device_prefers_cuda_then_mps_then_cpu(monkeypatch):
+    for cuda, mps, expected in [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert device("auto").type == expected
+
+
+def test_training_prints_nothing_where_there_is_no_terminal(data, capfd):
+    model = network()
+    fit(model, data, OPTIMIZERS["sgd"](model), batch_size=16, steps=5)
+    assert capfd.readouterr() == ("", "")
