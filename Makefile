@@ -5,7 +5,7 @@ READY := .venv/.ready
 # One thread and one instruction set: the text that a notebook prints is then the same on every run (see tests/notebooks).
 FIXED := OMP_NUM_THREADS=1 MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=$(or $(ATEN_CPU_CAPABILITY),avx2) DNNL_MAX_CPU_ISA=AVX2 PYTHONHASHSEED=0
 
-.PHONY: book test lint lab notebooks reproduce bench clean help
+.PHONY: book test lint nbval lab notebooks reproduce bench clean help
 
 help:            ## what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -29,7 +29,10 @@ lint: $(READY)
 test: lint       ## lint, unit tests, notebooks, the built pages in a browser
 	$(BIN)/python tools/browser.py
 	$(BIN)/python tools/site.py
-	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python -m pytest -n 2 --dist loadscope
+	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+nbval: $(READY)  ## only: every notebook run again and compared with what is committed
+	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python -m pytest -n 2 tests/notebooks -k again
 
 lab: $(READY)    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book

@@ -9,20 +9,20 @@ import plotly
 
 
 def third_party_scripts() -> list[Path]:
-    """The two large scripts that pages need, each inside an installed package: plotly.js and MathJax (TeX in, SVG out)."""
+    """The two large scripts that pages need, inside installed packages: plotly.js and MathJax (TeX in, SVG out)."""
     mathjax = distribution("sphinx-mathjax-offline").locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg.js")
     return [Path(plotly.__file__).parent / "package_data" / "plotly.min.js", Path(str(mathjax))]
 
 
 def copy_scripts(app, exception) -> None:
-    """Copy the scripts beside our own in ``_static``; they are not committed, and their version is the installed one."""
+    """Copy the scripts beside our own in ``_static``: not committed, always the installed version."""
     if exception is None and app.builder.format == "html":
         for script in third_party_scripts():
             shutil.copy2(script, Path(app.outdir) / "_static" / script.name)
 
 
 def drop_font_preloads(app, exception) -> None:
-    """Drop the theme's font preloads: over ``file://`` each is an error on the console, and the style sheet loads the fonts."""
+    """Drop the theme's font preloads: each is an error on the console over ``file://``, and none is needed."""
     if exception is None and app.builder.format == "html":
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")

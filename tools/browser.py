@@ -37,7 +37,8 @@ def install() -> None:
     """Try playwright's download, then Debian's package where we are root; say nothing of the ones that fail."""
     attempts = [[sys.executable, "-m", "playwright", "install", "chromium"]]
     if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        attempts += [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]]
+        install_package = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
+        attempts += [["apt-get", "update", "-qq"], install_package]
     for command in attempts:
         print("No browser found, trying:", " ".join(command), flush=True)
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

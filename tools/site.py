@@ -13,7 +13,7 @@ FIRST_PAGE = ROOT / "_build" / "html" / "index.html"
 
 
 def build() -> None:
-    """Run Jupyter Book with every warning an error (``-n``: also links that lead nowhere); exits with its code if it fails."""
+    """Run Jupyter Book with every warning an error (``-n``: links that lead nowhere too); exit if it fails."""
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     command = [str(jupyter_book), "build", str(ROOT), "-n", "-W", "--keep-going", "-q"]
     result = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONWARNINGS": "ignore"})

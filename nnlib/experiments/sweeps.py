@@ -39,7 +39,7 @@ def sweep(
 
     Returns:
         One row for each answer: the cell's columns, the answer's, ``error`` (None where all went well) and
-        ``seconds`` (of the first, uncached, run).
+        ``seconds`` (of the first, uncached, run); ``attrs["seconds"]`` is their sum over the cells.
 
     Raises:
         ValueError: for an empty grid, or an answer with a column of the grid's or of this function's own.
@@ -64,7 +64,9 @@ def sweep(
     answer = memory.cache(_answer, ignore=["function"])
     key = _fingerprint(function)
     answers = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(_attempt)(answer, function, key, cell) for cell in cells)
-    return pd.DataFrame([row for rows in answers for row in rows])
+    frame = pd.DataFrame([row for rows in answers for row in rows])
+    frame.attrs["seconds"] = sum(rows[0]["seconds"] for rows in answers)
+    return frame
 
 
 def _attempt(answer: Callable, function: Callable, key: str, cell: Cell) -> list[Cell]:

@@ -52,10 +52,10 @@ class NoiseScale:
 def critical_batch_size(curve, definition="asymptotes"):
     """The batch size where larger batches stop paying, by one of three definitions.
 
-    "asymptotes": where the line of perfect scaling meets the floor, lim_{B->0} T B / lim_{B->inf} T; both limits
-                  are computed for the curve's problem, method and target.
-    "doubling":   the largest B in the curve's range with T(B/2) / T(B) >= 1.8.
-    "hyperbola":  B_c of the best fit T = T_min (1 + B_c / B) in log T.
+    - "asymptotes": where the line of perfect scaling meets the floor, lim_{B->0} T B / lim_{B->inf} T; both limits
+      are computed for the curve's problem, method and target.
+    - "doubling": the largest B in the curve's range with T(B/2) / T(B) >= 1.8.
+    - "hyperbola": B_c of the best fit T = T_min (1 + B_c / B) in log T.
 
     They agree on an exact hyperbola up to a constant; the model's curves bend more sharply, so that they differ.
 

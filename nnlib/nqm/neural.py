@@ -33,8 +33,8 @@ def _adam(model: nn.Module, lr: float, momentum: float) -> torch.optim.Optimizer
 
 
 OPTIMIZERS: dict[str, Factory] = {"SGD": _sgd, "Momentum": _sgd, "Adam": _adam}
-MOMENTA = {"SGD": (0.0,), "Momentum": (0.8, 0.9, 0.97), "Adam": (0.9,)}
-DECAYS = (0.8, 0.9, 0.95, 0.98, 0.99)
+MOMENTA = {"SGD": (0.0,), "Momentum": (0.8, 0.95), "Adam": (0.9,)}
+DECAYS = (0.8, 0.95, 0.98, 0.995)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ WORKLOADS = {
         model=partial(MLP, [64, 64, 64, 10]),
         split="train",
         target=0.05,
-        batch_sizes=(8, 16, 32, 64, 128, 256, 512, 1400),
+        batch_sizes=(8, 32, 128, 512, 1400),
         lr={"SGD": (0.03, 1, 0.6), "Momentum": (0.025, 1, 2.2), "Adam": (0.0022, 0.6, 0.03)},
         floor_steps=200,
         examples=8_000,
@@ -88,8 +88,8 @@ WORKLOADS = {
         model=partial(MLP, [784, 64, 10]),
         split="validation",
         target=0.25,
-        batch_sizes=(32, 64, 128, 256, 1024, 4096),
-        lr={"SGD": (0.008, 1, 0.7), "Momentum": (0.008, 1, 3.5), "Adam": (0.0006, 0.5, 0.014)},
+        batch_sizes=(32, 128, 512, 2048),
+        lr={"SGD": (0.011, 1, 0.7), "Momentum": (0.013, 1, 3.5), "Adam": (0.0009, 0.5, 0.016)},
         floor_steps=200,
         examples=20_000,
         options={"vendored": True},

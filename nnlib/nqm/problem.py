@@ -36,7 +36,7 @@ class NoisyQuadratic:
     A diagonal H loses nothing: the methods of the paper commute with rotations of theta.
 
     Args:
-        dim: number of eigenvalues, at least 1. Above 16,384 the tail is integrated in log i (error of the risk < 1e-8).
+        dim: number of eigenvalues, at least 1. Above 16,384 the tail is integrated over log i (error < 1e-8).
         curvature_exponent: >= 0; 1 gives the paper's condition number `dim`.
         noise_exponent: any finite number; 1 makes the noise covariance equal the Hessian, as in the paper.
         init_variance: > 0.

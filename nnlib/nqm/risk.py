@@ -41,7 +41,7 @@ def expected_risk(problem, method, steps):
 
     SGD:    bias = (1-x)^2t h s0/2,   variance = lr c h^(-power) (1 - (1-x)^2t) / (2 (2-x)),
 
-    and for the heavy ball and the average of iterates the same with the two roots of :func:`second_order`.
+    and for the heavy ball and the average of iterates the same with the two roots of ``second_order``.
 
     Args:
         problem: NoisyQuadratic.
@@ -59,7 +59,7 @@ def expected_risk(problem, method, steps):
     >>> from nnlib.nqm import NoisyQuadratic
     >>> risk = expected_risk(NoisyQuadratic(), SGD(lr=1.0), steps=[0, 100])
     >>> risk.at(batch_size=64).round(4).tolist()
-    [4.8938, 2.0879]
+    [4.8938, 1.7067]
     """
     steps = check_steps(method, steps)
     check_stable(problem, method)
@@ -79,7 +79,7 @@ def risk_per_eigenvalue(problem, method, steps):
         steps: as in `expected_risk`.
 
     Returns:
-        Risk with bias and variance of shape (*steps.shape, n), in the order of `problem.h`, weights included:
+        Risk with bias and variance of shape ``(*steps.shape, n)``, in the order of `problem.h`, weights included:
         their sum over the last axis is the expected risk.
 
     Source: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb

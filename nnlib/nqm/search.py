@@ -20,7 +20,7 @@ from nnlib.nqm.risk import total_risk
 
 BLUR = 0.1  # the sketch cannot follow phases beyond some 10 rad, and the valley does not depend on them
 LONG = math.log(2000)  # log steps from which the heavy ball's ripples look alike at all batch sizes
-SHORT = 64  # steps up to which the whole range of hyperparameters is searched
+SHORT, VERY_SHORT = 400, 64  # steps up to which the heavy ball is searched far from what is good already
 MOST_STEPS = 10**13  # float64 closed forms still tell two neighbouring steps apart here
 
 
@@ -38,7 +38,12 @@ class Search:
 
     def run(self, batch_sizes):
         """Best lr, momentum or decay (None for SGD) and steps at each batch size, (n,) each."""
-        points, steps = self.solve(batch_sizes)
+        asked = batch_sizes
+        knee = small_batch_examples(self.problem.sketch, self.target, self.power) / self.problem.condition_number
+        if self.kind is HeavyBall and batch_sizes.max() > knee * 4**7:
+            # On the floor many minima are about as deep: what smaller batches find on the way there helps.
+            asked = np.append(batch_sizes, knee * 4.0 ** np.arange(1, 8))
+        points, steps = (result[: batch_sizes.size] for result in self.solve(asked))
         return *self.hyperparameters(points), steps.astype(np.int64)
 
     def solve(self, batch_sizes):
@@ -78,7 +83,7 @@ class Search:
         lr, extra = self.hyperparameters(points)
         blur = BLUR if spectrum is self.problem.sketch else blur
         bias, variance = total_risk(spectrum, self.kind, lr, extra, self.power, np.exp(log_t)[:, None], blur)
-        return np.log(bias + variance / batch_sizes[:, None])
+        return np.log(np.maximum(bias + variance / batch_sizes[:, None], 1e-300))  # the floor: no noise, all forgotten
 
     def start(self, batch_sizes, longest):
         """Points (basins, n, axes) and log steps (basins, n) from the table that serves every batch size."""
@@ -86,7 +91,7 @@ class Search:
         while True:
             t, points, needed = self.table(spectrum, longest)
             reached = np.minimum.accumulate(needed.min(axis=(1, 2)))
-            if reached[-1] <= batch_sizes.min() or longest > MOST_STEPS:
+            if (reached[-1] <= batch_sizes.min() and reached[-1] < np.inf) or longest > MOST_STEPS:
                 break
             longest *= 3
         if longest > MOST_STEPS:
@@ -97,7 +102,10 @@ class Search:
             part = needed[:, basin].reshape(t.size, -1)
             best = part.argmin(axis=1)
             envelope = np.minimum.accumulate(part.min(axis=1))
-            first = np.minimum((envelope[:, None] > batch_sizes).sum(axis=0), t.size - 1)  # first t that will do
+            never = np.isinf(envelope)[:, None]  # not even without noise
+            first = np.minimum(
+                (never | (envelope[:, None] > batch_sizes)).sum(axis=0), t.size - 1
+            )  # first that will do
             starts.append(points[:, basin].reshape(t.size, -1, self.axes)[first, best[first]])
             log_ts.append(np.log(t[first]))
         return np.stack(starts), np.stack(log_ts)
@@ -127,7 +135,7 @@ class Search:
         basins, n = log_t.shape
         points, log_t, batches = points.reshape(-1, self.axes), log_t.ravel(), np.tile(batch_sizes, basins)
         size = np.full(log_t.size, 0.5)
-        for _ in range(5):
+        for _ in range(3 if self.axes == 1 else 5):
             points, size = self.descend(self.problem.sketch, points, log_t, batches, size, rounds=2)
             for basin in np.arange(log_t.size).reshape(basins, n):
                 points[basin], _ = self.ask(self.problem.sketch, points[basin], log_t[basin], batch_sizes)
@@ -143,8 +151,12 @@ class Search:
             exact, smooth = (self.log_risk(spectrum, near, log_t, batch_sizes, blur) for blur in (0, BLUR))
             gain = np.ptp(exact - smooth, axis=1) / -self.slope(points, log_t, batch_sizes)  # in log t
             rough = gain > np.maximum(5e-4, 0.3 * np.exp(-log_t))
-            for part, effort in ((rough & (log_t > LONG), (12, 4, 3)), (rough & (log_t <= LONG), (64, 8, 5))):
-                if part.any():  # long runs share what they find, short ones are too different
+            for part, starts, keep, rounds in (
+                (rough & (log_t > LONG), 240, 80, 3),
+                (rough & (log_t <= LONG), 2048, 48, 3),
+            ):
+                if n := np.count_nonzero(part):  # long runs share what they find, short ones are too different
+                    effort = max(starts // n, 12), max(keep // n, 4), rounds
                     points[part], log_t[part] = self.ripples(points[part], log_t[part], batch_sizes[part], *effort)
             size[rough] = 0.003
         else:
@@ -166,7 +178,8 @@ class Search:
         The slope of the valley, free of ripples, then tells at which t the best risk found would meet the target.
         """
         spectrum, n, each = self.problem.reduced, log_t.size, np.arange(log_t.size)
-        centre, best, goal = points, points, math.log(self.target)
+        centre, best, goal = points.copy(), points, math.log(self.target)
+        centre[:, 0] = np.minimum(centre[:, 0], centre[:, 1] + 3)  # at the edge of stability z says little
         reached, reached_at = points.copy(), np.full(n, np.inf)  # fewest steps so far, and where
         for turn in range(rounds):
             steps = np.maximum(np.round(np.exp(log_t)), 1)
@@ -174,10 +187,7 @@ class Search:
             centre = centre + (np.log(steps) - log_t)[:, None] * self.longer
             log_t = np.log(steps)
             number = np.arange(turn * n * starts, (turn + 1) * n * starts)
-            box = 0.2 * (np.outer(number, [0.7548776662, 0.5698402910]) % 1 - 0.5)  # evenly, without chance
-            wide = 1 + np.exp(np.minimum(centre[:, 0] - centre[:, 1], 1.2))  # dz / d log lr: z creeps near the limit
-            box = box.reshape(n, starts, 2) * np.stack([wide, np.ones(n)], axis=-1)[:, None]
-            tried = self.clip(centre[:, None] + box, log_t[:, None])
+            tried = self.around(centre, log_t, number.reshape(n, starts))
             tried[:, 0] = best
             order = self.log_risk(spectrum, tried, log_t, batch_sizes).argsort(axis=1)[:, :keep]
             tried = np.take_along_axis(tried, order[..., None], axis=1)
@@ -194,6 +204,13 @@ class Search:
         found = np.isfinite(reached_at) & (np.exp(log_t) > reached_at - 1)
         log_t[found], best[found] = np.log(reached_at[found]), reached[found]
         return self.clip(best, log_t), log_t
+
+    def around(self, points, log_t, number):
+        """Points (n, k, 2) spread evenly, without chance, by their numbers (n, k): half near, half further."""
+        box = number[..., None] * np.array([0.7548776662, 0.5698402910]) % 1 - 0.5
+        box *= np.where(number % 2, 0.2, 0.5)[..., None]
+        wide = 1 + np.exp(np.minimum(points[:, 0] - points[:, 1], 1.2))  # dz / d log lr: z creeps near the limit
+        return self.clip(points[:, None] + box * np.stack([wide, np.ones_like(wide)], axis=-1)[:, None], log_t[:, None])
 
     def ask(self, spectrum, points, log_t, batch_sizes):
         """The best of all points, each scaled to the run of each batch size, and its log R."""
@@ -272,24 +289,29 @@ class Search:
             t, batches = steps[early] - 1, batch_sizes[early]
             tuned = self.retune(points[early], t, batches, rounds=2)
             better = self.log_risk(spectrum, tuned[:, None], np.log(t), batches)[:, 0] < goal
-            stuck = ~better & (t <= SHORT) & (self.kind is HeavyBall)
-            if stuck.any():
-                tuned[stuck] = self.everywhere(np.log(t[stuck]), batches[stuck])
-                better = self.log_risk(spectrum, tuned[:, None], np.log(t), batches)[:, 0] < goal
+            for stuck in (t <= VERY_SHORT, (VERY_SHORT < t) & (t <= SHORT)):
+                stuck &= ~better & (self.kind is HeavyBall)
+                if stuck.any():
+                    tuned[stuck] = self.far(tuned[stuck], np.log(t[stuck]), batches[stuck])
+            better = self.log_risk(spectrum, tuned[:, None], np.log(t), batches)[:, 0] < goal
             early = early[better]
             points[early], steps[early] = tuned[better], t[better]
             early = early[steps[early] > 1]
         return points, steps
 
-    def everywhere(self, log_t, batch_sizes):
-        """The best point at fixed t from a grid over all hyperparameters, (n, axes)."""
+    def far(self, points, log_t, batch_sizes):
+        """The best point at fixed t: of everything in very short runs, else of the neighbourhood."""
         spectrum, n = self.problem.reduced, log_t.size
-        grid = self.grid(log_t, memories=12, lrs=36).reshape(n, -1, self.axes)
-        order = self.log_risk(spectrum, grid, log_t, batch_sizes).argsort(axis=1)[:, :8]
-        grid = np.take_along_axis(grid, order[..., None], axis=1)
-        runs = np.repeat(log_t, 8), np.repeat(batch_sizes, 8), np.full(n * 8, 0.1)
-        grid = self.descend(spectrum, grid.reshape(-1, self.axes), *runs, rounds=4)[0].reshape(grid.shape)
-        return grid[np.arange(n), self.log_risk(spectrum, grid, log_t, batch_sizes).argmin(axis=1)]
+        if np.exp(log_t.max()) <= VERY_SHORT + 0.5:
+            tried, size = self.grid(log_t, memories=14, lrs=40).reshape(n, -1, 2), 0.1
+        else:
+            starts = max(256, 1024 // n)
+            tried, size = self.around(points, log_t, np.arange(n * starts).reshape(n, starts)), 0.006
+        order = self.log_risk(spectrum, tried, log_t, batch_sizes).argsort(axis=1)[:, :6]
+        tried = np.take_along_axis(tried, order[..., None], axis=1)
+        runs = np.repeat(log_t, 6), np.repeat(batch_sizes, 6), np.full(n * 6, size)
+        tried = self.descend(spectrum, tried.reshape(-1, 2), *runs, rounds=4)[0].reshape(tried.shape)
+        return tried[np.arange(n), self.log_risk(spectrum, tried, log_t, batch_sizes).argmin(axis=1)]
 
     def retune(self, points, steps, batch_sizes, rounds=1):
         """Newton steps near a point that is good already, at whole steps, on the few eigenvalues."""
@@ -299,23 +321,33 @@ class Search:
     def certify(self, points, steps, batch_sizes, sgd):
         """On the whole spectrum: the risk of these points is below the target at t, and not at t - 1."""
         goal, slope = math.log(self.target), self.slope(points, np.log(steps), batch_sizes)
-        for attempt in range(200):
+        for attempt in range(100):
             excess = self.exact_log_risk(points, steps, batch_sizes) - goal
             late = np.flatnonzero(excess >= 0)
             if not late.size:
                 break
-            missing = np.floor(steps[late] * excess[late] / -slope[late])
-            steps[late] += np.maximum(missing, 1 if attempt < 4 else 1 + steps[late] // 500)
-            if attempt >= 4:  # the few eigenvalues were too hopeful to just run on
-                points[late] = self.retune(points[late], steps[late], batch_sizes[late])
+            t = steps[late]
+            more = np.maximum(np.floor(t * excess[late] / -slope[late]), 1 if attempt < 4 else 1 + t // 500)
+            points[late] += np.log1p(more / t)[:, None] * self.longer
+            steps[late] = t + more
+            points[late] = self.retune(self.clip(points[late], np.log(t + more)), t + more, batch_sizes[late])
         if sgd is not None:
             self.prefer(points, steps, sgd)
-        early = np.flatnonzero(steps > 1)
-        while early.size:
-            early = early[self.exact_log_risk(points[early], steps[early] - 1, batch_sizes[early]) < goal]
-            steps[early] -= 1
-            early = early[steps[early] > 1]
-        return points, steps
+        return points, self.earliest(points, steps, batch_sizes)
+
+    def earliest(self, points, steps, batch_sizes):
+        """From steps that are enough back to the last crossing of the target: ever larger strides, then halves."""
+        goal, enough, few, stride = math.log(self.target), steps.copy(), np.zeros_like(steps), 1
+        while (open_ := np.flatnonzero((few == 0) & (enough > 1))).size:
+            t = np.maximum(enough[open_] - stride, 1)
+            below = self.exact_log_risk(points[open_], t, batch_sizes[open_]) < goal
+            enough[open_[below]], few[open_[~below]] = t[below], t[~below]
+            stride *= 2
+        while (open_ := np.flatnonzero(enough - few > 1)).size:
+            t = (enough[open_] + few[open_]) // 2
+            below = self.exact_log_risk(points[open_], t, batch_sizes[open_]) < goal
+            enough[open_[below]], few[open_[~below]] = t[below], t[~below]
+        return enough
 
     @staticmethod
     def inherit(points, steps, batch_sizes):

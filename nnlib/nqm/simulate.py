@@ -28,7 +28,7 @@ def simulate(problem, method, batch_size, steps, runs, seed, device="cpu", dtype
         dtype: in which precision.
 
     Returns:
-        Losses on `device`, (*steps.shape, runs): their mean over the last axis estimates
+        Losses on `device`, ``(*steps.shape, runs)``: their mean over the last axis estimates
         `expected_risk(problem, method, steps).at(batch_size)`.
 
     Raises:

@@ -77,6 +77,11 @@ def steps_to_target(problem, method_class, batch_sizes, target, power=0.0):
         target: risk to reach, in (0, problem.initial_risk).
         power: power of the preconditioner, in [0, 1].
 
+    The steps and hyperparameters are exact for each other: the risk of all eigenvalues lies below the target at T and
+    not at T - 1. That no other hyperparameters need fewer steps is certain to a step or 0.1 % for SGD and the
+    average. The heavy ball's risk ripples with the phases of its modes, so that on the floor of large batches
+    a few per cent may still be hidden.
+
     Returns:
         StepsCurve. With a small enough learning rate every target is reached, so all steps are finite.
 

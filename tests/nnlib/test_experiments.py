@@ -1,5 +1,6 @@
 """Claims about ``nnlib.experiments``: no run of a sweep is lost, no stale answer given, no record bent."""
 
+import ast
 import json
 import os
 import subprocess
@@ -177,6 +178,17 @@ def test_answers_of_a_module_depend_on_what_it_imports_and_on_nothing_else(tmp_p
         assert key() != before
         before = key()
     sweeps.source_hash.cache_clear()
+
+
+def test_hash_of_a_module_covers_all_that_it_stands_on_and_nothing_above():
+    # A file left out would let changed code be answered from the cache; experiments or figures would empty it in vain.
+    root = Path(nnlib.__path__[0])
+    names = {path.relative_to(root).as_posix() for path in sweeps._behind("nnlib.nqm.neural", root)}
+    assert {"nqm/neural.py", "training.py", "data/__init__.py", "data/images.py", "models/cnn.py"} <= names
+    assert not any(name.startswith(("experiments", "figures")) for name in names)
+    # Relative imports are not followed: there must be none.
+    nodes = [node for path in root.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes)
 
 
 SCALE = 2

@@ -44,30 +44,28 @@ def learning_rates(power: float = 0.0, target: float = 0.01) -> go.Figure:
 
 
 def noise_scale(batch_sizes: tuple[int, ...] = (16, 256, 4096), power: float = 0.0, target: float = 0.01) -> go.Figure:
-    """The gradient noise scale tr(HC) / g'Hg along tuned SGD runs, against the share of the run that is done."""
+    """The gradient noise scale tr(HC) / g'Hg along tuned SGD runs, from the first step to the target."""
     figure = go.Figure()
     for batch_size, dash in zip(batch_sizes, ("solid", "dash", "dot"), strict=False):
         tuned = steps_to_target(PROBLEM, SGD, [batch_size], target, power)
-        steps = np.unique(np.linspace(0, tuned.steps[0], 40).round())
+        steps = np.unique(np.geomspace(1, tuned.steps[0], 40).round())
         scale = gradient_noise_scale(PROBLEM, tuned.method(0), batch_size, steps).curvature
         line = {"color": COLORS["SGD"], "dash": dash}
-        figure.add_scatter(
-            x=100 * steps / steps[-1], y=scale, name=f"B = {number(batch_size)}", mode="lines", line=line
-        )
+        figure.add_scatter(x=steps, y=scale, name=f"B = {number(batch_size)}", mode="lines", line=line)
     knee = critical_batch_size(curve("SGD", power, target), definition="asymptotes")
     figure.add_hline(
         y=knee,
         line={"color": COLORS["neutral"], "width": 1, "dash": "dot"},
         annotation_text="where the asymptotes cross",
     )
-    figure.update_xaxes(title_text="% of the run to the target")
+    figure.update_xaxes(**LOG, title_text="step")
     figure.update_yaxes(**LOG, title_text="gradient noise scale")
     return describe(
         figure,
         "nqm-noise-scale",
         alt=(
-            "The gradient noise scale over the run for three batch sizes, on a logarithmic axis. It starts near"
-            " 1.4 and rises by orders of magnitude as the gradient shrinks; a dotted line marks the critical "
-            "batch size from the asymptotes."
+            "The gradient noise scale over the steps of three runs, both axes logarithmic. It starts below 10 and "
+            "rises to several hundred, where it stays until the target is reached; a dotted line marks the critical "
+            "batch size from the asymptotes, a little above."
         ),
     )

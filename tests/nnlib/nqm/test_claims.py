@@ -1,8 +1,11 @@
-"""The paper's claims about the model, each checked again from nnlib alone; results/nqm.json points here."""
+"""The paper's claims, checked again: those on the model from nnlib, those on networks from the recorded runs."""
 
+import json
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nnlib.nqm import (
@@ -103,3 +106,41 @@ def test_full_preconditioning_needs_more_examples_than_three_quarters():
     """Breaks if the noise of the flat directions is not multiplied by 1/h."""
     price = [perfect_scaling(PROBLEM, 0.01, power) for power in (0.5, 0.75, 1.0)]
     assert price[1] < price[2] < price[0]
+
+
+@lru_cache
+def recorded_networks():
+    """The recorded table of tuned runs, as the chapter reads it."""
+    record = json.loads((Path(__file__).resolve().parents[3] / "results" / "nqm.json").read_text())
+    table = record["tables"]["networks"]["laptop"]
+    return pd.DataFrame(table["rows"], columns=table["columns"])
+
+
+def network_steps(workload, optimizer, average=False):
+    rows = recorded_networks().query("workload == @workload and optimizer == @optimizer and average == @average")
+    return rows.set_index("batch_size").steps.sort_index()
+
+
+@pytest.mark.parametrize("workload", ["digits", "mnist"])
+def test_on_networks_momentum_helps_more_at_large_batches_than_at_small_ones(workload):
+    """Breaks if the recorded runs no longer show it; one run of each is repeated live in the chapter."""
+    saving = network_steps(workload, "SGD") / network_steps(workload, "Momentum")
+    assert saving.iloc[-1] > 1.8 and saving.iloc[-1] > 1.4 * saving.iloc[0]
+
+
+@pytest.mark.parametrize("workload", ["digits", "mnist"])
+def test_on_networks_momentum_and_adam_have_larger_critical_batch_sizes_than_sgd(workload):
+    """Breaks if SGD is not the first to bend, or on the digits Adam not the last. (On MNIST, Adam and momentum tie.)"""
+    knees = []
+    for optimizer in ("SGD", "Momentum", "Adam"):
+        steps = network_steps(workload, optimizer)
+        knees.append(steps.index[0] * steps.iloc[0] / steps.iloc[-1])
+    assert knees[0] < min(knees[1:])
+    assert workload == "mnist" or knees[1] < knees[2]
+
+
+@pytest.mark.parametrize("workload", ["digits", "mnist"])
+def test_on_networks_averaging_helps_more_at_small_batches_than_at_large_ones(workload):
+    """Breaks if the averages help at large batches as well."""
+    saving = network_steps(workload, "SGD") / network_steps(workload, "SGD", average=True)
+    assert saving.iloc[0] > 1.1 and saving.iloc[-1] < 1.1

@@ -352,3 +352,13 @@ def test_bad_input_is_a_clear_error(call):
     """A target that is met at the start has no tuned method; it is refused like one that is not positive."""
     with pytest.raises(ValueError, match=r"got|stability|takes more than"):
         call()
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_the_floor_is_the_limit_of_large_batches(kind, power):
+    """An infinite batch asked for alone: not slower than the largest finite one, and hardly faster."""
+    floor = steps_to_target(PROBLEM, kind, [math.inf], TARGET, power).steps[0]
+    large = steps_to_target(PROBLEM, kind, [2.0**30], TARGET, power).steps[0]
+    assert abs(floor - large) <= max(1, 0.03 * large)
+    assert floor <= steps_to_target(PROBLEM, kind, [2.0**20], TARGET, power).steps[0]
