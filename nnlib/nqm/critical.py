@@ -138,12 +138,10 @@ def gradient_noise_scale(problem, method, batch_size, steps):
 
 
 def _limits(curve):
-    """Examples as B -> 0 and steps as B -> inf, by the same search: B = inf, and B far below the knee."""
-    arguments = curve.target, curve.power
-    floor = steps_to_target(curve.problem, curve.method_class, [np.inf], *arguments).steps[0]
-    tiny = curve.examples.min() / floor * 1e-4
-    small = steps_to_target(curve.problem, curve.method_class, [tiny], *arguments).examples[0]
-    return float(small), float(floor)
+    """Examples as B -> 0 and steps as B -> inf, in one search: B far below the knee, and B = inf."""
+    tiny = curve.examples.min() / curve.steps.min() * 1e-4
+    ends = steps_to_target(curve.problem, curve.method_class, [tiny, np.inf], curve.target, curve.power)
+    return float(ends.examples[0]), float(ends.steps[1])
 
 
 def _log_curve(curve):

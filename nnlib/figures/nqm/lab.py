@@ -6,7 +6,7 @@ from plotly.subplots import make_subplots
 
 from nnlib.figures import COLORS, LOG, describe, style
 from nnlib.figures.nqm.curves import BATCH_AXIS, BATCH_SIZES, METHODS, PROBLEM, curve
-from nnlib.nqm import critical_batch_size, examples_lower_bound, steps_to_target
+from nnlib.nqm import critical_batch_size, examples_lower_bound
 from nnlib.text import number
 
 DEFINITIONS = ("asymptotes", "doubling", "hyperbola")
@@ -27,19 +27,25 @@ def batch_size_lab(power: float = 0.0, target: float = 0.01, method: str = "SGD"
         for row, y in enumerate((tuned.steps, tuned.effective_lr, tuned.examples), start=1):
             figure.add_scatter(x=BATCH_SIZES, y=y, row=row, col=1, **look, showlegend=row == 1)
     tuned = curve(method, power, target)
-    floor = steps_to_target(PROBLEM, METHODS[method], [np.inf], target, power).steps[0]
     bound = examples_lower_bound(PROBLEM, target)
     ends = BATCH_SIZES[[0, -1]]
     start = tuned.examples[0]
     thin = {"color": COLORS[method], "width": 1, "dash": "2px,4px"}
-    corner = [ends[0], start / floor, ends[1]]
+    critical = {name: critical_batch_size(tuned, definition=name) for name in DEFINITIONS}
+    corner = critical["asymptotes"]
+    floor = start / corner
     figure.add_scatter(
-        x=corner, y=[start / ends[0], floor, floor], line=thin, name="asymptotes", mode="lines", row=1, col=1
+        x=[ends[0], corner, ends[1]],
+        y=[start / ends[0], floor, floor],
+        line=thin,
+        name="asymptotes",
+        mode="lines",
+        row=1,
+        col=1,
     )
     lower = style("Bound") | {"name": "no method can be below", "mode": "lines"}
     figure.add_scatter(x=ends, y=np.maximum(bound / ends, 1), row=1, col=1, **lower)
     figure.add_scatter(x=ends, y=[bound, bound], row=3, col=1, **lower, showlegend=False)
-    critical = {name: critical_batch_size(tuned, definition=name) for name in DEFINITIONS}
     at = np.array(list(critical.values()))
     figure.add_scatter(
         x=at,
