@@ -49,6 +49,7 @@ def networks(tuned: pd.DataFrame, workload: str = "digits") -> go.Figure:
     figure.update_xaxes(**BATCH_AXIS, row=1, col=2)
     figure.update_xaxes(title_text="batch size")
     figure.update_yaxes(**LOG, title_text="steps to the target")
+    figure.update_yaxes(dtick="D2", minor=None, row=1, col=1)  # less than two decades: labels at 2 and 5 too
     figure.update_layout(height=430)
     return describe(
         figure,

@@ -26,9 +26,7 @@ def learning_rates(power: float = 0.0, target: float = 0.01) -> go.Figure:
     figure.add_scatter(
         x=BATCH_SIZES, y=sgd.lr[0] * BATCH_SIZES / BATCH_SIZES[0], **bound | {"name": "proportional to B"}
     )
-    figure.add_hline(
-        y=limit, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, annotation_text="SGD is stable below"
-    )
+    _mark(figure, limit, "SGD is stable below")
     figure.update_xaxes(**BATCH_AXIS, title_text="batch size B")
     figure.update_yaxes(**LOG, title_text="best learning rate", range=[-2.3, 2.6])
     return describe(
@@ -53,11 +51,7 @@ def noise_scale(batch_sizes: tuple[int, ...] = (16, 256, 4096), power: float = 0
         line = {"color": COLORS["SGD"], "dash": dash}
         figure.add_scatter(x=steps, y=scale, name=f"B = {number(batch_size)}", mode="lines", line=line)
     knee = critical_batch_size(curve("SGD", power, target), definition="asymptotes")
-    figure.add_hline(
-        y=knee,
-        line={"color": COLORS["neutral"], "width": 1, "dash": "dot"},
-        annotation_text="where the asymptotes cross",
-    )
+    _mark(figure, knee, "where the asymptotes cross")
     figure.update_xaxes(**LOG, title_text="step")
     figure.update_yaxes(**LOG, title_text="gradient noise scale")
     return describe(
@@ -69,3 +63,9 @@ def noise_scale(batch_sizes: tuple[int, ...] = (16, 256, 4096), power: float = 0
             "batch size from the asymptotes, a little above."
         ),
     )
+
+
+def _mark(figure: go.Figure, y: float, words: str) -> None:
+    """A dotted level with words above its right end, on a logarithmic axis (plotly places words by the logarithm)."""
+    figure.add_hline(y=y, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"})
+    figure.add_annotation(x=1, xref="paper", y=np.log10(y), text=words, showarrow=False, xanchor="right", yshift=9)
