@@ -23,7 +23,7 @@ def batch_size_lab(power: float = 0.0, target: float = 0.01, method: str = "SGD"
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.045, row_heights=[0.5, 0.25, 0.25])
     for name in METHODS:
         tuned, chosen = curve(name, power, target), name == method
-        look = style(name) | {"opacity": 1 if chosen else 0.45, "mode": "lines+markers" if chosen else "lines"}
+        look = style(name) | {"opacity": 1 if chosen else 0.6, "mode": "lines+markers" if chosen else "lines"}
         for row, y in enumerate((tuned.steps, tuned.effective_lr, tuned.examples), start=1):
             figure.add_scatter(x=BATCH_SIZES, y=y, row=row, col=1, **look, showlegend=row == 1)
     tuned = curve(method, power, target)
