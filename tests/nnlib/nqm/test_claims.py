@@ -108,6 +108,13 @@ def test_full_preconditioning_needs_more_examples_than_three_quarters():
     assert price[1] < price[2] < price[0]
 
 
+def test_averaged_sgd_needs_nearly_the_same_examples_at_small_batches_whatever_the_preconditioner():
+    """Breaks if the average does not take over what preconditioning does for the noise."""
+    plain = np.array([curve(SGD, power).steps[0] for power in POWERS])
+    averaged = np.array([curve(IterateAverage, power).steps[0] for power in POWERS])
+    assert averaged.max() / averaged.min() < 1.2 and plain.max() / plain.min() > 5
+
+
 @lru_cache
 def recorded_networks():
     """The recorded table of tuned runs, as the chapter reads it."""
@@ -144,3 +151,11 @@ def test_on_networks_averaging_helps_more_at_small_batches_than_at_large_ones(wo
     """Breaks if the averages help at large batches as well."""
     saving = network_steps(workload, "SGD") / network_steps(workload, "SGD", average=True)
     assert saving.iloc[0] > 1.1 and saving.iloc[-1] < 1.1
+
+
+@pytest.mark.parametrize("workload", ["digits", "mnist"])
+def test_on_networks_the_best_learning_rate_of_sgd_grows_with_the_batch_and_then_saturates(workload):
+    """Breaks if the best learning rate goes on growing past the bend."""
+    rows = recorded_networks().query("workload == @workload and optimizer == 'SGD' and not average")
+    lr = rows.sort_values("batch_size").lr.to_numpy()
+    assert lr[-1] > 1.3 * lr[0] and lr[-1] <= 1.01 * lr[-2]
