@@ -281,8 +281,13 @@ def tune(frame: pd.DataFrame) -> pd.DataFrame:
         ``low`` and ``high`` (over seeds), ``seeds`` (their number), and ``edge``: which of lr, momentum, decay is the
         smallest or largest that was tried and could have been exceeded, as text, empty where none is.
         A case that no hyperparameters solve has ``steps`` infinite.
+
+    Raises:
+        ValueError: where no run succeeded, with the first error.
     """
     runs = frame[frame["error"].isna()] if "error" in frame else frame
+    if runs.empty:
+        raise ValueError(f"no run to choose from: {'the frame is empty' if frame.empty else frame['error'].iloc[0]}")
     runs = runs.assign(steps=runs["steps"].fillna(np.inf))
     case, chosen = ["workload", "optimizer", "batch_size"], ["momentum", "lr", "decay"]
     summary = runs.groupby([*case, *chosen])["steps"].agg(steps="median", low="min", high="max", seeds="count")

@@ -241,3 +241,10 @@ def test_paper_sized_workloads_run_through_the_same_code(workload, tmp_path, mon
     neural._data.cache_clear()
     assert all(np.isnan(r["steps"]) and not r["diverged"] for r in rows)  # random labels are not learnt in ten steps
     assert [r["steps"] for r in at_once] == [1.0] * len(at_once)
+
+
+def test_tune_names_the_first_error_where_every_run_failed():
+    # Breaks if a sweep that failed as a whole ends in a message about a missing column.
+    failed = pd.DataFrame([{"workload": "digits", "optimizer": "SGD", "batch_size": 8, "error": "ValueError: no such"}])
+    with pytest.raises(ValueError, match="no such"):
+        neural.tune(failed)
