@@ -78,7 +78,7 @@ def test_a_slider_moved_in_jupyterlab_changes_the_figure(lab, open_page):
             page.wait_for_timeout(100)
             wave = np.array([np.nan if value is None else value for value in page.evaluate(PLOTTED)], dtype=float)
         np.testing.assert_allclose(wave, expected.data[0].y)
-        assert page.get_by_text(expected.layout.meta["summary"]).is_visible()
+        page.get_by_text(expected.layout.meta["summary"]).wait_for(timeout=10_000)  # its message follows the figure's
 
     wait_for(frequency=2, shape="sine", damped=False)
     slider = page.get_by_role("slider").first
