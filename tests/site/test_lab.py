@@ -24,9 +24,11 @@ from nnlib.explorer import Control, explore
 frequency = Control([0.5, 1, 2, 4], "frequency", "Hz", start=2)
 explore(demo.waves, frequency=frequency, shape=["sine", "square"], damped=[False, True])
 """
-PLOTTED = (
-    "() => { const plot = document.querySelector('.js-plotly-plot'); return plot && Array.from(plot._fullData[0].y); }"
-)
+PLOTTED = """() => {
+  const plot = document.querySelector(".js-plotly-plot");
+  const trace = plot && plot._fullData && plot._fullData[0]; // none while the traces are being exchanged
+  return trace ? Array.from(trace.y) : null;
+}"""
 
 
 @pytest.fixture
@@ -70,13 +72,17 @@ def test_a_slider_moved_in_jupyterlab_changes_the_figure(lab, open_page):
     page.get_by_role("menuitem", name=re.compile(r"^Run All( Cells)?$")).click()
     page.wait_for_function(f"() => ({PLOTTED})() !== null", timeout=90_000)
 
+    def shown():
+        return np.array([np.nan if value is None else value for value in page.evaluate(PLOTTED) or []], dtype=float)
+
+    def agrees(wave, expected):
+        return len(wave) == len(expected) and np.allclose(wave, expected, equal_nan=True)
+
     def wait_for(**values):
         expected = demo.waves(**values)
-        wave = np.array([np.nan if value is None else value for value in page.evaluate(PLOTTED)], dtype=float)
         deadline = time.monotonic() + 20
-        while not np.allclose(wave, expected.data[0].y, equal_nan=True) and time.monotonic() < deadline:
+        while not agrees(wave := shown(), expected.data[0].y) and time.monotonic() < deadline:
             page.wait_for_timeout(100)
-            wave = np.array([np.nan if value is None else value for value in page.evaluate(PLOTTED)], dtype=float)
         np.testing.assert_allclose(wave, expected.data[0].y)
         page.get_by_text(expected.layout.meta["summary"]).wait_for(timeout=10_000)  # its message follows the figure's
 
