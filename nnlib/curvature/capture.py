@@ -1,0 +1,218 @@
+"""What goes into a layer and what gradient comes back to it, example by example: the raw material of the factors.
+
+Hooks note the inputs x of each layer and where in the graph its output s stands; one backward pass from the network's
+output then gives ds = d(loss of an example)/ds. The model, its buffers and its ``.grad`` are left as they were.
+Chapter: ``book/curvature.ipynb``.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import functional
+
+FISHERS = ("sampled", "exact", "empirical", "gauss_newton", "gauss_newton_exact")
+LIKELIHOODS = ("categorical", "gaussian")
+
+
+def blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that have a Kronecker block, by name: ``nn.Linear`` and ``nn.Conv2d`` without groups.
+
+    Chapter: ``book/curvature.ipynb``.
+
+    >>> list(blocks(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))))
+    ['0', '2']
+    """
+    return {name: layer for name, layer in model.named_modules() if _refusal(layer) is None}
+
+
+def chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Module]:
+    """All layers with a Kronecker block, or those of these names.
+
+    Raises:
+        ValueError: for a name that the model does not have, or a layer without a Kronecker block.
+    """
+    if names is None:
+        found = blocks(model)
+        if not found:
+            raise ValueError("the model has no layer with a Kronecker block: nn.Linear or nn.Conv2d without groups")
+        return found
+    layers = dict(model.named_modules())
+    for name in names:
+        if name not in layers:
+            raise ValueError(f"the model has no layer {name!r}; with a Kronecker block are {', '.join(blocks(model))}")
+        if (reason := _refusal(layers[name])) is not None:
+            raise ValueError(f"layer {name!r} has no Kronecker block: {reason}")
+    return {name: layers[name] for name in names}
+
+
+def _refusal(layer: nn.Module) -> str | None:
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        return f"{type(layer).__name__} is neither nn.Linear nor nn.Conv2d"
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        return f"its {layer.groups} groups see different inputs, so one factor does not describe them"
+    return None
+
+
+@dataclass
+class Capture:
+    """Inputs of the layers, and the places of their outputs in the graph, in one forward pass.
+
+    Args:
+        layers: By name; each is hooked until :meth:`remove`.
+
+    A layer that is called several times in a pass (shared weights) counts as one layer with more locations.
+    """
+
+    layers: dict[str, nn.Module]
+
+    def __post_init__(self):
+        self.on = True
+        self.clear()
+        self._handles = [layer.register_forward_hook(self._note(name)) for name, layer in self.layers.items()]
+
+    def _note(self, name: str):
+        def hook(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            if self.on and output.requires_grad:
+                self.inputs[name].append(_wide(args[0].detach()))
+                # The edge, not the tensor: a ReLU that works in place would make the tensor stand for its own output.
+                self.edges[name].append(get_gradient_edge(output))
+
+        return hook
+
+    def clear(self) -> None:
+        """Forget the last pass."""
+        self.inputs: dict[str, list[Tensor]] = defaultdict(list)
+        self.edges: dict[str, list[GradientEdge]] = defaultdict(list)
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> "Capture":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.remove()
+
+    def patches(self, name: str, channels: bool = False) -> Tensor:
+        """The layer's inputs, one row a location, with a last column for the bias: (B, T, in) or (B, T, in + 1).
+
+        T is the number of locations: 1 for vectors, positions of a sequence, positions of a convolution's output. For
+        convolutions ``in`` is channels * height * width of the kernel, in the order of ``weight.flatten(1)``; with
+        ``channels`` it is the channels alone and every kernel offset is a location too, the bias column then holding
+        1 / (number of offsets) so that the offsets together see it once.
+        """
+        parts = [_patches(self.layers[name], x, channels) for x in self.inputs[name]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def gradients(self, outputs: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        """Gradients at the layers' outputs of sum_b <vectors_b, outputs_b>: for each layer (B, T, out).
+
+        Args:
+            outputs: Of the network, shape (B, C), with its graph; the graph is kept.
+            vectors: Shape (B, C).
+        """
+        names = [name for name in self.layers if self.edges[name]]
+        edges = [edge for name in names for edge in self.edges[name]]
+        found = iter(torch.autograd.grad(outputs, edges, vectors, retain_graph=True, allow_unused=True))
+        result = {}
+        for name in names:
+            parts = []
+            for x, _ in zip(self.inputs[name], self.edges[name], strict=True):
+                ds = next(found)
+                if ds is None:
+                    raise ValueError(f"layer {name!r} has no influence on the output: leave it out of `layers`")
+                parts.append(_locations(self.layers[name], _wide(ds), len(x)))
+            result[name] = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return result
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Second moments of half-precision numbers are taken in single precision: their squares would overflow."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _patches(layer: nn.Module, x: Tensor, channels: bool) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        rows, ones = x.reshape(len(x), -1, x.shape[-1]), 1.0  # (B, T, in)
+    else:
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = functional.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+        rows = functional.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride)  # (B, c k k, T)
+        if channels:
+            offsets = math.prod(layer.kernel_size)
+            rows = rows.unflatten(1, (layer.in_channels, offsets)).flatten(2)  # (B, c, k k T)
+        ones = 1 / offsets if channels else 1.0
+        rows = rows.transpose(1, 2)
+    if layer.bias is None:
+        return rows
+    return torch.cat([rows, rows.new_full((*rows.shape[:2], 1), ones)], 2)
+
+
+def _locations(layer: nn.Module, ds: Tensor, batch: int) -> Tensor:
+    """Gradients at a layer's output as (B, T, out)."""
+    if isinstance(layer, nn.Conv2d):
+        return ds.flatten(2).transpose(1, 2)
+    return ds.reshape(batch, -1, ds.shape[-1])
+
+
+def output_vectors(
+    outputs: Tensor, fisher: str, likelihood: str, y: Tensor | None, generator: torch.Generator | None
+) -> Tensor:
+    """The vectors v_k at the outputs f for which sum_k v_k v_k' is, in expectation, the curvature of the loss there.
+
+    ========================  ===========================================  ============================
+    fisher                    categorical, p = softmax(f)                  gaussian, -log p = |f - y|^2 / 2
+    ========================  ===========================================  ============================
+    ``sampled``               p - e_c, one class c drawn from p            one draw from N(0, I)
+    ``exact``                 sqrt(p_c) (p - e_c) for every class c        e_c for every output c
+    ``empirical``             p - e_y, the true class y                    f - y
+    ``gauss_newton``          one draw from N(0, I)                        one draw from N(0, I)
+    ``gauss_newton_exact``    e_c for every output c                       e_c for every output c
+    ========================  ===========================================  ============================
+
+    Args:
+        outputs: f, shape (B, C).
+        fisher: One of ``FISHERS``.
+        likelihood: One of ``LIKELIHOODS``.
+        y: True targets: (B,) classes, or (B, C); for ``empirical`` alone.
+        generator: On the device of ``outputs``; for ``sampled`` and ``gauss_newton``.
+
+    Returns:
+        Shape (K, B, C), K = 1 or C.
+    """
+    f = outputs.detach()
+    _check(f, fisher, likelihood, y)
+    eye = torch.eye(f.shape[1], dtype=f.dtype, device=f.device)
+    if fisher == "gauss_newton" or (fisher, likelihood) == ("sampled", "gaussian"):
+        return torch.randn(f.shape, generator=generator, dtype=f.dtype, device=f.device)[None]
+    if fisher == "gauss_newton_exact" or (fisher, likelihood) == ("exact", "gaussian"):
+        return eye[:, None].expand(-1, len(f), -1)  # (C, B, C)
+    if likelihood == "gaussian":
+        return (f - y)[None]
+    p = f.softmax(1)
+    if fisher == "exact":
+        return p.T.sqrt()[:, :, None] * (p - eye[:, None])  # (C, B, C)
+    if fisher == "sampled":
+        y = torch.multinomial(p, 1, generator=generator)[:, 0]
+    return (p - eye[y])[None]
+
+
+def _check(f: Tensor, fisher: str, likelihood: str, y: Tensor | None) -> None:
+    for name, value, known in (("fisher", fisher, FISHERS), ("likelihood", likelihood, LIKELIHOODS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}: got {value!r}")
+    if f.ndim != 2:
+        raise ValueError(f"the network's output must have shape (batch, outputs): got {tuple(f.shape)}")
+    if (fisher == "empirical") != (y is not None):
+        raise ValueError(f"the true targets y are for fisher='empirical' alone, which needs them: got {fisher!r}")
+    if y is not None:
+        wanted = f.shape[:1] if likelihood == "categorical" else f.shape
+        if y.shape != wanted:
+            raise ValueError(f"y must have shape {tuple(wanted)} for {likelihood} targets: got {tuple(y.shape)}")

@@ -1,0 +1,114 @@
+"""The whole curvature matrix of a small network, for tests and pictures: P x P for P parameters.
+
+Parameters are ordered as in ``model.named_parameters()``, each flattened; :func:`layer_index` finds a layer's block.
+Chapter: ``book/curvature.ipynb``.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
+from torch.nn.utils import parameters_to_vector
+
+from nnlib.curvature.capture import chosen, output_vectors
+
+
+def joint_weight(layer: nn.Module) -> Tensor:
+    """A copy of the weights as a matrix (out, in), or (out, in + 1) with the bias as last column.
+
+    A convolution's ``in`` is channels * height * width of its kernel.
+
+    >>> joint_weight(nn.Conv2d(3, 5, 2)).shape
+    torch.Size([5, 13])
+    """
+    weight = layer.weight.detach().flatten(1).clone()
+    return weight if layer.bias is None else torch.cat([weight, layer.bias.detach()[:, None]], 1)
+
+
+def layer_index(model: nn.Module, name: str) -> Tensor:
+    """Places of a layer's vec(:func:`joint_weight`), row-major, in the vector of all parameters.
+
+    Returns:
+        Shape (out * in,) or (out * (in + 1),), dtype int64.
+
+    Raises:
+        ValueError: for a layer that the model does not have, or without a Kronecker block.
+
+    >>> layer_index(nn.Sequential(nn.Linear(2, 2)), "0")
+    tensor([0, 1, 4, 2, 3, 5])
+    """
+    layer = chosen(model, [name])[name]
+    places, start = {}, 0
+    for parameter in model.parameters():
+        places[parameter] = torch.arange(start, start + parameter.numel(), device=parameter.device)
+        start += parameter.numel()
+    index = places[layer.weight].view(len(layer.weight), -1)
+    return (index if layer.bias is None else torch.cat([index, places[layer.bias][:, None]], 1)).flatten()
+
+
+def jacobian(model: nn.Module, x: Tensor) -> Tensor:
+    """J, the derivatives of each example's outputs by all parameters, of a model that treats examples one by one.
+
+    Args:
+        model: Maps (B, ...) to (B, C); BatchNorm must be in evaluation mode.
+        x: Shape (B, ...).
+
+    Returns:
+        Shape (B, C, P).
+
+    >>> jacobian(nn.Linear(2, 1), torch.tensor([[3.0, 4.0]]))
+    tensor([[[3., 4., 1.]]])
+    """
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def output(parameters: dict[str, Tensor], example: Tensor) -> Tensor:
+        return functional_call(model, parameters, (example[None],))[0]  # (C,)
+
+    found = vmap(jacrev(output), (None, 0))(parameters, x)
+    return torch.cat([part.flatten(2) for part in found.values()], 2)
+
+
+def dense_fisher(model: nn.Module, x: Tensor, likelihood: str = "categorical", y: Tensor | None = None) -> Tensor:
+    """F = mean over examples of E[g g'], g the gradient of -log p(y | x), y drawn from the model: (P, P).
+
+    Args:
+        model: As in :func:`jacobian`.
+        x: Shape (B, ...).
+        likelihood: ``categorical`` or ``gaussian``, as in :func:`nnlib.curvature.factors`.
+        y: With true targets, the empirical Fisher matrix instead.
+
+    Source: arXiv 1503.05671, section 2. Chapter: ``book/curvature.ipynb``.
+    """
+    J = jacobian(model, x)  # (B, C, P)
+    with torch.no_grad():
+        v = output_vectors(model(x), "exact" if y is None else "empirical", likelihood, y, None)  # (K, B, C)
+    g = torch.einsum("kbc,bcp->kbp", v, J).flatten(0, 1)
+    return g.T @ g / len(x)
+
+
+def dense_gauss_newton(model: nn.Module, x: Tensor) -> Tensor:
+    """G = mean over examples of J' J, without the curvature of the loss at the outputs: (P, P).
+
+    Source: arXiv 1810.12281, section 2. Chapter: ``book/weight_decay.ipynb``.
+    """
+    J = jacobian(model, x).flatten(0, 1)  # (B C, P)
+    return J.T @ J / len(x)
+
+
+def dense_hessian(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The Hessian of ``loss(model(x), y)`` with respect to all parameters: (P, P).
+
+    >>> x, y = torch.eye(2), torch.zeros(2, 1)
+    >>> dense_hessian(nn.Linear(2, 1, bias=False), x, y, lambda f, y: 0.5 * (f - y).square().sum())
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    sizes = [shape.numel() for shape in shapes.values()]
+
+    def value(vector: Tensor) -> Tensor:
+        parts = (part.view(shape) for part, shape in zip(vector.split(sizes), shapes.values(), strict=True))
+        return loss(functional_call(model, dict(zip(shapes, parts, strict=True)), (x,)), y)
+
+    return jacrev(jacrev(value))(parameters_to_vector(model.parameters()).detach())

@@ -1,0 +1,161 @@
+"""What are a network's Kronecker factors on this batch? One forward pass, one backward pass for each output vector.
+
+For a layer s = W x with per-example gradients G_b = sum_t ds_bt x_bt', the Fisher block E[vec(G) vec(G)'] is
+approximated by S (x) A with A = E[x x'] and S = E[sum_t ds ds'], in row-major order of W.
+Papers: arXiv 1503.05671 (linear layers), 1602.01407 (convolutions), 1806.03884 (eigenvalues).
+Chapter: ``book/curvature.ipynb``.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nnlib.curvature.capture import Capture, chosen, output_vectors
+from nnlib.curvature.kronecker import Eigenbasis, Kronecker
+
+CHUNK = 2**22  # numbers in a chunk of per-example gradients
+
+
+def factors(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    fisher: str = "exact",
+    likelihood: str = "categorical",
+    y: Tensor | None = None,
+    seed: int = 0,
+    layers: Iterable[str] | None = None,
+    channels: bool = False,
+    batch_size: int | None = None,
+) -> dict[str, Kronecker]:
+    """The Kronecker factors of each layer's block of the Fisher or Gauss-Newton matrix, averaged over examples.
+
+    A = mean over examples and locations of x x', S = mean over examples of sum_t ds ds', where x has a 1 appended where
+    the layer has a bias. The model runs in its current mode (with BatchNorm in training mode, examples see each
+    other); its parameters, buffers, gradients and mode are left as they are.
+
+    Args:
+        model: Maps (B, ...) to (B, C).
+        x: Inputs, (B, ...).
+        fisher: ``sampled`` (a target drawn from the model for each example), ``exact`` (every class enumerated),
+            ``empirical`` (true targets ``y``), ``gauss_newton`` (J'J, by one N(0, I) vector at the outputs) or
+            ``gauss_newton_exact`` (by every unit vector).
+        likelihood: ``categorical``: outputs are logits, targets (B,) classes; or ``gaussian``: the loss of an example
+            is |f - y|^2 / 2, targets (B, C).
+        y: Targets, for ``empirical`` alone.
+        seed: Of the sampled targets or vectors.
+        layers: Names; by default all of :func:`blocks`.
+        channels: For convolutions, A over channels alone, averaged over kernel offsets too, as EigenDamage uses it.
+        batch_size: Examples in one pass; by default all.
+
+    Returns:
+        A :class:`Kronecker` for each layer.
+
+    Raises:
+        ValueError: for a grouped convolution or another layer without factors, named; unknown options; wrong shapes.
+
+    Source: arXiv 1503.05671, section 3; arXiv 1602.01407, section 3. Chapter: ``book/curvature.ipynb``.
+
+    >>> from nnlib.models import MLP
+    >>> found = factors(MLP([4, 8, 3], seed=0), torch.ones(5, 4))
+    >>> {name: tuple(block.shape) for name, block in found.items()}
+    {'layers.1': (8, 5), 'layers.3': (3, 9)}
+    """
+    total: dict[str, Kronecker] = {}
+    for capture, outputs, vectors, share in _passes(model, x, fisher, likelihood, y, seed, layers, batch_size):
+        for name, block in batch_statistics(capture, outputs, vectors, {}, channels)[0].items():
+            mine = Kronecker(share * block.A, share * block.S)
+            total[name] = Kronecker(total[name].A + mine.A, total[name].S + mine.S) if name in total else mine
+    return total
+
+
+def rescale(
+    model: nn.Module,
+    x: Tensor,
+    bases: dict[str, Eigenbasis],
+    *,
+    fisher: str = "exact",
+    likelihood: str = "categorical",
+    y: Tensor | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> dict[str, Eigenbasis]:
+    """The same eigenbases with the eigenvalues that are right there: E[(Q_S' G Q_A)^2], entry by entry (EKFAC).
+
+    These are the diagonal of the layer's Fisher block in the basis Q_S (x) Q_A, so that no other eigenvalues come
+    closer to the block in Frobenius norm.
+
+    Args:
+        model: As in :func:`factors`, and so are the other arguments.
+        x: Inputs, (B, ...).
+        bases: For each layer to rescale, of full-patch factors.
+        fisher: Which curvature.
+        likelihood: Of the targets.
+        y: Targets, for ``empirical`` alone.
+        seed: Of the sampled targets or vectors.
+        batch_size: Examples in one pass.
+
+    Returns:
+        New bases; ``bases`` is left as it is.
+
+    Source: arXiv 1806.03884, section 3. Chapter: ``book/curvature.ipynb``.
+    """
+    total = {name: torch.zeros_like(basis.values) for name, basis in bases.items()}
+    for capture, outputs, vectors, share in _passes(model, x, fisher, likelihood, y, seed, bases, batch_size):
+        for name, values in batch_statistics(capture, outputs, vectors, bases)[1].items():
+            total[name] += share * values
+    return {name: Eigenbasis(basis.Q_A, basis.Q_S, total[name]) for name, basis in bases.items()}
+
+
+def _passes(
+    model, x, fisher, likelihood, y, seed, layers, batch_size
+) -> Iterator[tuple[Capture, Tensor, Tensor, float]]:
+    """Forward passes over pieces of x, each with its share of the examples."""
+    if len(x) == 0 or (batch_size is not None and batch_size < 1):
+        raise ValueError(f"at least one example and batch_size >= 1 are needed: got {len(x)} and {batch_size}")
+    generator = None
+    size = batch_size or len(x)
+    with Capture(chosen(model, layers)) as capture, torch.enable_grad():
+        for start in range(0, len(x), size):
+            part = x[start : start + size]
+            capture.clear()
+            # BatchNorm's running statistics move in these copies, not in the model.
+            copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            outputs = functional_call(model, copies, (part,))
+            if generator is None:
+                generator = torch.Generator(outputs.device).manual_seed(seed)
+            targets = None if y is None else y[start : start + size]
+            vectors = output_vectors(outputs, fisher, likelihood, targets, generator)
+            yield capture, outputs, vectors, len(part) / len(x)
+
+
+def batch_statistics(
+    capture: Capture, outputs: Tensor, vectors: Tensor, bases: dict[str, Eigenbasis], channels: bool = False
+) -> tuple[dict[str, Kronecker], dict[str, Tensor]]:
+    """Factors of one captured pass, and EKFAC's eigenvalues, (out, in), for the layers that have a basis."""
+    patches = {name: capture.patches(name, channels) for name in capture.inputs}  # (B, T, in)
+    rotated = {name: patches[name] @ basis.Q_A for name, basis in bases.items()}
+    S: dict[str, Tensor] = {}
+    values = {name: torch.zeros_like(basis.values) for name, basis in bases.items()}
+    for v in vectors:
+        for name, ds in capture.gradients(outputs, v).items():  # (B, T, out)
+            rows = ds.flatten(0, 1)
+            S[name] = S[name].addmm_(rows.T, rows) if name in S else rows.T @ rows
+            if name in bases:
+                values[name] += _squares(ds @ bases[name].Q_S, rotated[name])
+    found = {}
+    for name, summed in S.items():
+        rows = patches[name].flatten(0, 1)  # (B T, in)
+        found[name] = Kronecker(rows.T @ rows / len(rows), summed / len(outputs))
+    return found, {name: total / len(outputs) for name, total in values.items()}
+
+
+def _squares(ds: Tensor, x: Tensor) -> Tensor:
+    """sum_b (sum_t ds_bt x_bt')^2, entry by entry: (B, T, out), (B, T, in) -> (out, in)."""
+    if x.shape[1] == 1:  # the gradient is an outer product, so its square is the product of the squares
+        return ds[:, 0].square().T @ x[:, 0].square()
+    size = max(1, CHUNK // (ds.shape[2] * x.shape[2]))
+    parts = zip(ds.split(size), x.split(size), strict=True)
+    return sum((ds_part.mT @ x_part).square().sum(0) for ds_part, x_part in parts)
