@@ -200,7 +200,9 @@ def output_vectors(
     if fisher == "exact":
         return p.T.sqrt()[:, :, None] * (p - eye[:, None])  # (C, B, C)
     if fisher == "sampled":
-        y = torch.multinomial(p, 1, generator=generator)[:, 0]
+        u = torch.rand(len(p), 1, generator=generator, dtype=p.dtype, device=p.device)
+        # The inverse of the distribution function; in rounding the sum of p may end below u.
+        y = torch.searchsorted(p.cumsum(1), u)[:, 0].clamp(max=p.shape[1] - 1)
     return (p - eye[y])[None]
 
 

@@ -5,11 +5,11 @@ output and takes the gradients at the layers' outputs, before the loop's own ``l
 Papers: arXiv 1503.05671, 1602.01407, 1806.03884, 1810.12281. Chapter: ``book/curvature.ipynb``.
 """
 
+import math
 import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from nnlib.curvature.capture import FISHERS, LIKELIHOODS, Capture, blocks, output_vectors
 from nnlib.curvature.factors import batch_statistics
-from nnlib.curvature.kronecker import Eigenbasis, Kronecker, NotPositiveDefinite
+from nnlib.curvature.kronecker import Kronecker, NotPositiveDefinite
+from nnlib.curvature.running import RunningCurvature
 
 INVERSES = ("factored", "exact", "ekfac")
 DECAYS = ("decoupled", "l2", None)
@@ -118,21 +119,21 @@ class KFAC(torch.optim.Optimizer):
         self.factor_decay, self.kl_clip, self.seed = factor_decay, kl_clip, seed
         self.update_factors_every, self.update_inverses_every = update_factors_every, update_inverses_every
         self.steps = 0
-        self.curvature = {name: _Curvature() for name in layers}
-        self._layers = layers
+        self.curvature = {name: RunningCurvature() for name in layers}
+        self._pairs = {name: (layer.weight, layer.bias) for name, layer in layers.items()}
         self._names = {parameter: name for name, parameter in names.items()}
         self._decaying = _decaying(model, decay_layers)
         self._generator: torch.Generator | None = None
         self._pending: tuple[dict[str, Kronecker], dict[str, Tensor]] | None = None
-        self._watch(model)
-        preconditioned = {parameter for layer in layers.values() for parameter in layer.parameters(recurse=False)}
+        self._watch(model, layers)
+        preconditioned = {parameter for pair in self._pairs.values() for parameter in pair}
         self.fallback = [name for name, parameter in names.items() if parameter not in preconditioned]
         if self.fallback:
             warnings.warn(f"without a Kronecker block, trained by SGD: {', '.join(self.fallback)}", stacklevel=2)
 
-    def _watch(self, model: nn.Module) -> None:
+    def _watch(self, model: nn.Module, layers: dict[str, nn.Module]) -> None:
         """Hook the model, by weak references: an optimiser that is no longer used takes its hooks with it."""
-        capture, me = Capture(self._layers), weakref.ref(self)
+        capture, me = Capture(layers), weakref.ref(self)
         capture.on = False
 
         def before(module: nn.Module, args: Any) -> None:
@@ -153,7 +154,7 @@ class KFAC(torch.optim.Optimizer):
 
     def _observe(self, capture: Capture, outputs: Tensor) -> None:
         """Take the statistics of a forward pass; they count when the step comes."""
-        if not outputs.isfinite().all():
+        if not math.isfinite(outputs.detach().sum().item()):
             return  # neither is the loss: the step will say so
         if self._generator is None or self._generator.device != outputs.device:
             self._generator = torch.Generator(outputs.device).manual_seed(self.seed)
@@ -208,20 +209,21 @@ class KFAC(torch.optim.Optimizer):
         """Replace the gradients of the layers with factors by nu U."""
         damping = self.param_groups[0]["damping"]
         moved, products = [], []
-        for name, layer in self._layers.items():
-            if layer.weight not in direction:
+        for name, (weight, bias) in self._pairs.items():
+            if weight not in direction:
                 continue
-            grad = direction[layer.weight].flatten(1)  # (out, in)
-            if layer.bias is not None:
-                grad = torch.cat([grad, direction[layer.bias][:, None]], 1)  # (out, in + 1)
+            grad = direction[weight].flatten(1)  # (out, in)
+            if bias is not None:
+                grad = torch.cat([grad, direction[bias][:, None]], 1)  # (out, in + 1)
             U = self.curvature[name].solve(grad, damping)
             if self.kl_clip is not None:
                 products.append((U * grad).sum())
-            inputs = layer.weight[0].numel()
-            direction[layer.weight] = U[:, :inputs].view_as(layer.weight)
-            if layer.bias is not None:
-                direction[layer.bias] = U[:, inputs]
-            moved += [parameter for parameter in (layer.weight, layer.bias) if parameter is not None]
+            if bias is not None:
+                direction[bias] = U[:, -1]
+                U = U[:, :-1]
+                moved.append(bias)
+            direction[weight] = U.view_as(weight)
+            moved.append(weight)
         if products:
             nu = (self.kl_clip / (lr**2 * torch.stack(products).sum())).sqrt().clamp(max=1)
             for parameter in moved:
@@ -243,7 +245,7 @@ class KFAC(torch.optim.Optimizer):
 
     def _refuse_non_finite(self, parameters: list[Tensor]) -> None:
         grads = [parameter.grad for parameter in parameters]
-        if torch.stack(torch._foreach_norm(grads)).isfinite().all():  # one look, so one wait on a GPU
+        if math.isfinite(torch.stack(torch._foreach_norm(grads)).sum().item()):  # one look, so one wait on a GPU
             return
         for parameter in parameters:
             if not parameter.grad.isfinite().all():
@@ -272,59 +274,11 @@ class KFAC(torch.optim.Optimizer):
             raise ValueError(f"the state is of layers {list(mine['layers'])}, not {list(self.curvature)}")
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "curvature"})
         for name, curvature in self.curvature.items():
-            curvature.load(mine["layers"][name], self.inverse, self._layers[name].weight.device)
+            curvature.load(mine["layers"][name], self.inverse, self._pairs[name][0].device)
         self.steps = mine["steps"]
         if mine["generator"] is not None:
             self._generator = torch.Generator(next(iter(self._names)).device)
             self._generator.set_state(mine["generator"].cpu())
-
-
-@dataclass
-class _Curvature:
-    """What is known of one layer: averaged factors, and the inverse or eigenbasis of some steps ago."""
-
-    factors: Kronecker | None = None
-    inverse: Kronecker | Eigenbasis | None = None
-    count: int = 0  # updates of the factors
-    rescaled: int = 0  # updates of EKFAC's eigenvalues since the basis was last changed
-
-    def update(self, block: Kronecker, values: Tensor | None, decay: float) -> None:
-        self.count += 1
-        e = min(1 - 1 / self.count, decay)
-        if self.factors is None:
-            self.factors = block
-        else:
-            self.factors = Kronecker(block.A.lerp(self.factors.A, e), block.S.lerp(self.factors.S, e))
-        if values is not None:
-            self.rescaled += 1
-            values = values.lerp(self.inverse.values, min(1 - 1 / self.rescaled, decay))
-            self.inverse = Eigenbasis(self.inverse.Q_A, self.inverse.Q_S, values)
-
-    def invert(self, inverse: str, damping: float) -> None:
-        if inverse == "factored":
-            self.inverse = self.factors.damped(damping).cholesky().inverse()
-        else:
-            self.inverse, self.rescaled = self.factors.eigen(), 0
-
-    def solve(self, grad: Tensor, damping: float) -> Tensor:
-        if isinstance(self.inverse, Kronecker):
-            return self.inverse.matvec(grad.to(self.inverse.A.dtype)).to(grad.dtype)
-        return self.inverse.solve(grad.to(self.inverse.values.dtype), damping).to(grad.dtype)
-
-    def state(self) -> dict[str, Any]:
-        parts = {"factors": self.factors, "inverse": self.inverse}
-        tensors = {name: None if part is None else vars(part) for name, part in parts.items()}
-        return tensors | {"count": self.count, "rescaled": self.rescaled}
-
-    def load(self, state: dict[str, Any], inverse: str, device: torch.device) -> None:
-        kind = Kronecker if inverse == "factored" else Eigenbasis
-        for name, made_of in (("factors", Kronecker), ("inverse", kind)):
-            tensors = state[name]
-            if tensors is not None and set(tensors) != set(made_of.__dataclass_fields__):
-                raise ValueError(f"the state was made with another kind of inverse than {inverse!r}")
-            found = None if tensors is None else made_of(**{key: value.to(device) for key, value in tensors.items()})
-            setattr(self, name, found)
-        self.count, self.rescaled = state["count"], state["rescaled"]
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Module]:

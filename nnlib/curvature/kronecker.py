@@ -4,6 +4,7 @@ V stands for a matrix (out, in) in the place of vec(V), row-major: (S (x) A) vec
 Papers: arXiv 1503.05671, 1806.03884. Chapter: ``book/curvature.ipynb``.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +51,7 @@ class Kronecker:
         """vec(V)' (S (x) A) vec(V) = tr(V' S V A), a scalar."""
         return (V * self.matvec(V)).sum()
 
-    def damped(self, damping: float | Tensor) -> "Kronecker":
+    def damped(self, damping: float) -> "Kronecker":
         """(S + sqrt(damping)/pi I) (x) (A + pi sqrt(damping) I), pi^2 = (tr A / dim A) / (tr S / dim S).
 
         The product is S (x) A + damping I plus two cross terms; this pi minimises the sum of their trace norms. Where
@@ -63,11 +64,9 @@ class Kronecker:
         """
         if damping < 0:
             raise ValueError(f"damping must not be negative: got {damping}")
-        mean_A, mean_S = self.A.diagonal().mean(), self.S.diagonal().mean()
-        good = (mean_A > 0) & (mean_S > 0)
-        pi = torch.where(good, mean_A / mean_S.where(good, mean_S.new_ones(())), mean_A.new_ones(())).sqrt()
-        root = damping**0.5
-        return Kronecker(_shifted(self.A, pi * root), _shifted(self.S, root / pi))
+        mean_A, mean_S = self.A.trace().item() / len(self.A), self.S.trace().item() / len(self.S)
+        pi = (mean_A / mean_S) ** 0.5 if mean_A > 0 and mean_S > 0 else 1.0
+        return Kronecker(_shifted(self.A, pi * damping**0.5), _shifted(self.S, damping**0.5 / pi))
 
     def cholesky(self) -> "Cholesky":
         """Triangular factors of both, to solve with.
@@ -187,8 +186,10 @@ class Eigenbasis:
         return values
 
 
-def _shifted(M: Tensor, shift: Tensor) -> Tensor:
-    return M + shift * torch.eye(len(M), dtype=M.dtype, device=M.device)
+def _shifted(M: Tensor, shift: float) -> Tensor:
+    shifted = M.clone()
+    shifted.diagonal().add_(shift)
+    return shifted
 
 
 def _normal(like: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -197,7 +198,7 @@ def _normal(like: Tensor, shape: tuple[int, ...], generator: torch.Generator) ->
 
 def _cholesky(M: Tensor, name: str) -> Tensor:
     L, info = torch.linalg.cholesky_ex(M)
-    if info != 0 or not L.isfinite().all():
+    if info.item() != 0 or not math.isfinite(L.diagonal().sum().item()):
         raise NotPositiveDefinite(
             f"the factor {name}, {len(M)} x {len(M)}, is not positive definite: raise the damping"
         )
