@@ -100,37 +100,42 @@ class Capture:
     def __exit__(self, *error) -> None:
         self.remove()
 
-    def patches(self, name: str, channels: bool = False) -> Tensor:
-        """The layer's inputs, one row a location, with a last column for the bias: (B, T, in) or (B, T, in + 1).
+    def samples(self, outputs: Tensor, vectors: Tensor, channels: bool = False) -> dict[str, tuple[Tensor, Tensor]]:
+        """What the last pass brought to each layer: its inputs and the gradients at its outputs.
 
-        T is the number of locations: 1 for vectors, positions of a sequence, positions of a convolution's output. For
-        convolutions ``in`` is channels * height * width of the kernel, in the order of ``weight.flatten(1)``; with
-        ``channels`` it is the channels alone and every kernel offset is a location too, the bias column then holding
-        1 / (number of offsets) so that the offsets together see it once.
-        """
-        parts = [_patches(self.layers[name], x, channels) for x in self.inputs[name]]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-    def gradients(self, outputs: Tensor, vectors: Tensor) -> dict[str, Tensor]:
-        """Gradients at the layers' outputs of sum_b <vectors_b, outputs_b>: for each layer (B, T, out).
+        The inputs have a last column for the bias, where there is one. T is the number of locations: 1 for vectors,
+        positions of a sequence, positions of a convolution's output. For convolutions ``in`` is channels * height *
+        width of the kernel, in the order of ``weight.flatten(1)``; with ``channels`` it is the channels alone and every
+        kernel offset is a location too, the bias column then holding 1 / (number of offsets) so that the offsets
+        together see it once.
 
         Args:
             outputs: Of the network, shape (B, C), with its graph; the graph is kept.
-            vectors: Shape (B, C).
+            vectors: Shape (K, B, C): the gradients are those of sum_b <vectors_kb, outputs_b>.
+            channels: See above.
+
+        Returns:
+            By layer, inputs (B, T, in) and gradients (K, B, T, out).
         """
         names = [name for name in self.layers if self.edges[name]]
         edges = [edge for name in names for edge in self.edges[name]]
-        found = iter(torch.autograd.grad(outputs, edges, vectors, retain_graph=True, allow_unused=True))
-        result = {}
-        for name in names:
-            parts = []
-            for x, _ in zip(self.inputs[name], self.edges[name], strict=True):
-                ds = next(found)
-                if ds is None:
+        gradients: dict[str, list[Tensor]] = {name: [] for name in names}
+        for v in vectors:
+            found = iter(torch.autograd.grad(outputs, edges, v, retain_graph=True, allow_unused=True))
+            for name in names:
+                calls = [next(found) for _ in self.edges[name]]
+                if any(ds is None for ds in calls):
                     raise ValueError(f"layer {name!r} has no influence on the output: leave it out of `layers`")
-                parts.append(_locations(self.layers[name], _wide(ds), len(x)))
-            result[name] = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        return result
+                gradients[name].append(_joined([_locations(self.layers[name], _wide(ds)) for ds in calls]))
+        inputs = {
+            name: _joined([_patches(self.layers[name], x, channels) for x in self.inputs[name]]) for name in names
+        }
+        return {name: (inputs[name], torch.stack(gradients[name])) for name in names}
+
+
+def _joined(calls: list[Tensor]) -> Tensor:
+    """The calls of a shared layer, each (B, T, ...), as one with more locations."""
+    return calls[0] if len(calls) == 1 else torch.cat(calls, 1)
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -155,11 +160,11 @@ def _patches(layer: nn.Module, x: Tensor, channels: bool) -> Tensor:
     return torch.cat([rows, rows.new_full((*rows.shape[:2], 1), ones)], 2)
 
 
-def _locations(layer: nn.Module, ds: Tensor, batch: int) -> Tensor:
+def _locations(layer: nn.Module, ds: Tensor) -> Tensor:
     """Gradients at a layer's output as (B, T, out)."""
     if isinstance(layer, nn.Conv2d):
         return ds.flatten(2).transpose(1, 2)
-    return ds.reshape(batch, -1, ds.shape[-1])
+    return ds.reshape(len(ds), -1, ds.shape[-1])
 
 
 def output_vectors(

@@ -64,9 +64,10 @@ def factors(
     {'layers.1': (8, 5), 'layers.3': (3, 9)}
     """
     total: dict[str, Kronecker] = {}
-    for capture, outputs, vectors, share in _passes(model, x, fisher, likelihood, y, seed, layers, batch_size):
-        for name, block in batch_statistics(capture, outputs, vectors, {}, channels)[0].items():
-            mine = Kronecker(share * block.A, share * block.S)
+    for samples, share in _passes(model, x, fisher, likelihood, y, seed, layers, channels, batch_size):
+        for name, sample in samples.items():
+            mine = second_moments(*sample)
+            mine = Kronecker(share * mine.A, share * mine.S)
             total[name] = Kronecker(total[name].A + mine.A, total[name].S + mine.S) if name in total else mine
     return total
 
@@ -103,18 +104,20 @@ def rescale(
     Source: arXiv 1806.03884, section 3. Chapter: ``book/curvature.ipynb``.
     """
     total = {name: torch.zeros_like(basis.values) for name, basis in bases.items()}
-    for capture, outputs, vectors, share in _passes(model, x, fisher, likelihood, y, seed, bases, batch_size):
-        for name, values in batch_statistics(capture, outputs, vectors, bases)[1].items():
-            total[name] += share * values
+    for samples, share in _passes(model, x, fisher, likelihood, y, seed, bases, False, batch_size):
+        for name, sample in samples.items():
+            total[name] += share * eigenvalues(*sample, bases[name])
     return {name: Eigenbasis(basis.Q_A, basis.Q_S, total[name]) for name, basis in bases.items()}
 
 
 def _passes(
-    model, x, fisher, likelihood, y, seed, layers, batch_size
-) -> Iterator[tuple[Capture, Tensor, Tensor, float]]:
-    """Forward passes over pieces of x, each with its share of the examples."""
+    model, x, fisher, likelihood, y, seed, layers, channels, batch_size
+) -> Iterator[tuple[dict[str, tuple[Tensor, Tensor]], float]]:
+    """Samples of each layer, from forward passes over pieces of x, each with its share of the examples."""
     if len(x) == 0 or (batch_size is not None and batch_size < 1):
         raise ValueError(f"at least one example and batch_size >= 1 are needed: got {len(x)} and {batch_size}")
+    if y is not None and len(y) != len(x):
+        raise ValueError(f"y must have one target for each of the {len(x)} examples: got {len(y)}")
     generator = None
     size = batch_size or len(x)
     with Capture(chosen(model, layers)) as capture, torch.enable_grad():
@@ -128,28 +131,19 @@ def _passes(
                 generator = torch.Generator(outputs.device).manual_seed(seed)
             targets = None if y is None else y[start : start + size]
             vectors = output_vectors(outputs, fisher, likelihood, targets, generator)
-            yield capture, outputs, vectors, len(part) / len(x)
+            yield capture.samples(outputs, vectors, channels), len(part) / len(x)
 
 
-def batch_statistics(
-    capture: Capture, outputs: Tensor, vectors: Tensor, bases: dict[str, Eigenbasis], channels: bool = False
-) -> tuple[dict[str, Kronecker], dict[str, Tensor]]:
-    """Factors of one captured pass, and EKFAC's eigenvalues, (out, in), for the layers that have a basis."""
-    patches = {name: capture.patches(name, channels) for name in capture.inputs}  # (B, T, in)
-    rotated = {name: patches[name] @ basis.Q_A for name, basis in bases.items()}
-    S: dict[str, Tensor] = {}
-    values = {name: torch.zeros_like(basis.values) for name, basis in bases.items()}
-    for v in vectors:
-        for name, ds in capture.gradients(outputs, v).items():  # (B, T, out)
-            rows = ds.flatten(0, 1)
-            S[name] = S[name].addmm_(rows.T, rows) if name in S else rows.T @ rows
-            if name in bases:
-                values[name] += _squares(ds @ bases[name].Q_S, rotated[name])
-    found = {}
-    for name, summed in S.items():
-        rows = patches[name].flatten(0, 1)  # (B T, in)
-        found[name] = Kronecker(rows.T @ rows / len(rows), summed / len(outputs))
-    return found, {name: total / len(outputs) for name, total in values.items()}
+def second_moments(x: Tensor, ds: Tensor) -> Kronecker:
+    """A layer's factors from its inputs, (B, T, in), and its gradients by each output vector, (K, B, T, out)."""
+    x_rows, ds_rows = x.flatten(0, 1), ds.flatten(0, 2)  # (B T, in), (K B T, out)
+    return Kronecker(x_rows.T @ x_rows / len(x_rows), ds_rows.T @ ds_rows / len(x))
+
+
+def eigenvalues(x: Tensor, ds: Tensor, basis: Eigenbasis) -> Tensor:
+    """EKFAC's eigenvalues mean_b sum_k (Q_S' G_bk Q_A)^2, (out, in), from the same; G_bk = sum_t ds_kbt x_bt'."""
+    x, ds = x @ basis.Q_A, ds @ basis.Q_S
+    return sum(_squares(gradients, x) for gradients in ds) / len(x)
 
 
 def _squares(ds: Tensor, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.curvature.capture import FISHERS, LIKELIHOODS, Capture, blocks, output_vectors
-from nnlib.curvature.factors import batch_statistics
+from nnlib.curvature.factors import second_moments
 from nnlib.curvature.kronecker import Kronecker, NotPositiveDefinite
 from nnlib.curvature.running import RunningCurvature
 
@@ -48,7 +48,8 @@ class KFAC(torch.optim.Optimizer):
         likelihood: ``categorical`` or ``gaussian``: from which the targets are drawn. The loss is its mean negative
             log over the batch.
         inverse: ``factored``: damping split between the factors by pi, Cholesky inverses; ``exact``: damping added
-            to the eigenvalues of the product; ``ekfac``: the same with EKFAC's eigenvalues.
+            to the eigenvalues of the product; ``ekfac``: the same with EKFAC's eigenvalues,
+            averaged since the basis was last made.
         momentum: In [0, 1), on the preconditioned gradient.
         weight_decay: Not negative.
         decay: ``decoupled``: W' = W - lr (v + weight_decay W); ``l2``: weight_decay W is added to the gradient before
@@ -124,7 +125,8 @@ class KFAC(torch.optim.Optimizer):
         self._names = {parameter: name for name, parameter in names.items()}
         self._decaying = _decaying(model, decay_layers)
         self._generator: torch.Generator | None = None
-        self._pending: tuple[dict[str, Kronecker], dict[str, Tensor]] | None = None
+        self._pending: dict[str, Kronecker] = {}
+        self._samples: dict[str, tuple[Tensor, Tensor]] = {}
         self._watch(model, layers)
         preconditioned = {parameter for pair in self._pairs.values() for parameter in pair}
         self.fallback = [name for name, parameter in names.items() if parameter not in preconditioned]
@@ -159,10 +161,9 @@ class KFAC(torch.optim.Optimizer):
         if self._generator is None or self._generator.device != outputs.device:
             self._generator = torch.Generator(outputs.device).manual_seed(self.seed)
         vectors = output_vectors(outputs, self.fisher, self.likelihood, None, self._generator)
-        bases = {}
-        if self.inverse == "ekfac":
-            bases = {name: mine.inverse for name, mine in self.curvature.items() if mine.inverse is not None}
-        self._pending = batch_statistics(capture, outputs, vectors, bases)
+        samples = capture.samples(outputs, vectors)
+        self._pending = {name: second_moments(*sample) for name, sample in samples.items()}
+        self._samples = samples if self.inverse == "ekfac" else {}  # kept until the step, for it may change the basis
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -188,11 +189,8 @@ class KFAC(torch.optim.Optimizer):
         return loss
 
     def _update_curvature(self, damping: float) -> None:
-        if self._pending is not None:
-            found, values = self._pending
-            for name, block in found.items():
-                self.curvature[name].update(block, values.get(name), self.factor_decay)
-            self._pending = None
+        for name, block in self._pending.items():
+            self.curvature[name].update(block, self.factor_decay)
         for name, mine in self.curvature.items():
             if mine.factors is None:
                 raise RuntimeError(
@@ -204,6 +202,9 @@ class KFAC(torch.optim.Optimizer):
                     mine.invert(self.inverse, damping)
                 except NotPositiveDefinite as error:
                     raise NotPositiveDefinite(f"layer {name!r} at step {self.steps}: {error}") from None
+        for name, sample in self._samples.items():
+            self.curvature[name].rescale(*sample, self.factor_decay)
+        self._pending, self._samples = {}, {}
 
     def _precondition(self, direction: dict[Tensor, Tensor], lr: float) -> None:
         """Replace the gradients of the layers with factors by nu U."""

@@ -180,6 +180,8 @@ class Eigenbasis:
         return self.rotate_back(Z / self._damped(damping).sqrt())
 
     def _damped(self, damping: float | Tensor) -> Tensor:
+        if damping < 0:
+            raise ValueError(f"damping must not be negative: got {damping}")
         values = self.values + damping
         if not (values > 0).all():
             raise NotPositiveDefinite(f"the smallest eigenvalue is {values.min().item():g}: raise the damping")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnlib.curvature.factors import eigenvalues
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 
 
@@ -28,21 +29,21 @@ class RunningCurvature:
     count: int = 0
     rescaled: int = 0
 
-    def update(self, block: Kronecker, values: Tensor | None, decay: float) -> None:
-        """Average in new factors and, in the present basis, new eigenvalues (out, in)."""
+    def update(self, block: Kronecker, decay: float) -> None:
+        """Average in new factors: there is no bias towards a starting value, for the first counts in full."""
         self.count += 1
         e = min(1 - 1 / self.count, decay)
-        if self.factors is None:
-            self.factors = block
-        else:
-            self.factors = Kronecker(block.A.lerp(self.factors.A, e), block.S.lerp(self.factors.S, e))
-        if values is not None:
-            self.rescaled += 1
-            values = values.lerp(self.inverse.values, min(1 - 1 / self.rescaled, decay))
-            self.inverse = Eigenbasis(self.inverse.Q_A, self.inverse.Q_S, values)
+        self.factors = block if e == 0 else Kronecker(block.A.lerp(self.factors.A, e), block.S.lerp(self.factors.S, e))
+
+    def rescale(self, x: Tensor, ds: Tensor, decay: float) -> None:
+        """Average in EKFAC's eigenvalues in the present basis, from inputs (B, T, in) and gradients (K, B, T, out)."""
+        self.rescaled += 1
+        e = min(1 - 1 / self.rescaled, decay)
+        values = eigenvalues(x, ds, self.inverse).lerp(self.inverse.values, e)
+        self.inverse = Eigenbasis(self.inverse.Q_A, self.inverse.Q_S, values)
 
     def invert(self, inverse: str, damping: float) -> None:
-        """Make the inverse or the eigenbasis anew; EKFAC's eigenvalues then start from K-FAC's.
+        """Make the inverse or the eigenbasis anew.
 
         Raises:
             NotPositiveDefinite: where a factor is not.

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from nnlib.curvature import KFAC, NonFiniteGradient, NotPositiveDefinite
 from nnlib.data import Dataset, load
 from nnlib.models import MLP, SmallCNN
 from nnlib.training import NonFiniteLoss, fit
@@ -32,8 +33,13 @@ def _adam(model: nn.Module, lr: float, momentum: float) -> torch.optim.Optimizer
     return torch.optim.Adam(model.parameters(), lr=lr, betas=(momentum, 0.999))
 
 
-OPTIMIZERS: dict[str, Factory] = {"SGD": _sgd, "Momentum": _sgd, "Adam": _adam}
-MOMENTA = {"SGD": (0.0,), "Momentum": (0.8, 0.95), "Adam": (0.9,)}
+def _kfac(model: nn.Module, lr: float, momentum: float) -> torch.optim.Optimizer:
+    often = {"update_factors_every": 1, "update_inverses_every": 5}  # runs are a few dozen steps at large batches
+    return KFAC(model, lr, damping=0.03, momentum=momentum, **often)
+
+
+OPTIMIZERS: dict[str, Factory] = {"SGD": _sgd, "Momentum": _sgd, "Adam": _adam, "K-FAC": _kfac}
+MOMENTA = {"SGD": (0.0,), "Momentum": (0.8, 0.95), "Adam": (0.9,), "K-FAC": (0.0, 0.8)}
 DECAYS = (0.8, 0.95, 0.98, 0.995)
 
 
@@ -47,8 +53,8 @@ class Workload:
         split: Where the target is measured: ``train`` (all of it) or ``validation``.
         target: Mean cross-entropy to reach: loss <= target.
         batch_sizes: Those of the experiment.
-        lr: For each optimiser the middle of its grid, min(a * B^q, cap) as (a, q, cap). For SGD and Momentum it is
-            the effective learning rate lr / (1 - momentum). A guess from trial runs; the grid around it is wide.
+        lr: For each optimiser the middle of its grid, min(a * B^q, cap) as (a, q, cap). For all but Adam it is the
+            effective learning rate lr / (1 - momentum). A guess from trial runs; the grid around it is wide.
         floor_steps: A run may take ``floor_steps + examples / B`` steps, then it counts as not having reached.
         examples: See ``floor_steps``.
         options: For :func:`nnlib.data.load`.
@@ -71,6 +77,7 @@ class Workload:
         return self.floor_steps + self.examples // batch_size
 
 
+CNN_LR = {"SGD": (0.004, 1, 0.5), "Momentum": (0.004, 1, 2), "Adam": (0.0003, 0.5, 0.01), "K-FAC": (0.001, 0.75, 0.4)}
 WORKLOADS = {
     "digits": Workload(
         data="digits",
@@ -78,7 +85,12 @@ WORKLOADS = {
         split="train",
         target=0.05,
         batch_sizes=(8, 32, 128, 512, 1400),
-        lr={"SGD": (0.03, 1, 0.6), "Momentum": (0.025, 1, 2.2), "Adam": (0.0022, 0.6, 0.03)},
+        lr={
+            "SGD": (0.03, 1, 0.6),
+            "Momentum": (0.025, 1, 2.2),
+            "Adam": (0.0022, 0.6, 0.03),
+            "K-FAC": (0.0065, 0.75, 0.7),
+        },
         floor_steps=200,
         examples=8_000,
         dtype=torch.float64,
@@ -89,7 +101,12 @@ WORKLOADS = {
         split="validation",
         target=0.25,
         batch_sizes=(32, 128, 512, 2048),
-        lr={"SGD": (0.011, 1, 0.7), "Momentum": (0.013, 1, 3.5), "Adam": (0.0009, 0.5, 0.016)},
+        lr={
+            "SGD": (0.011, 1, 0.7),
+            "Momentum": (0.013, 1, 3.5),
+            "Adam": (0.003, 0.28, 0.016),
+            "K-FAC": (0.0045, 0.75, 0.4),
+        },
         floor_steps=200,
         examples=20_000,
         options={"vendored": True},
@@ -101,7 +118,7 @@ WORKLOADS = {
         split="validation",
         target=0.04,
         batch_sizes=tuple(2**k for k in range(4, 15)),
-        lr={"SGD": (0.004, 1, 0.5), "Momentum": (0.004, 1, 2.0), "Adam": (0.0003, 0.5, 0.01)},
+        lr=CNN_LR,
         floor_steps=500,
         examples=1_200_000,
         options={"download": True},
@@ -112,7 +129,7 @@ WORKLOADS = {
         split="validation",
         target=0.25,
         batch_sizes=tuple(2**k for k in range(4, 15)),
-        lr={"SGD": (0.004, 1, 0.5), "Momentum": (0.004, 1, 2.0), "Adam": (0.0003, 0.5, 0.01)},
+        lr=CNN_LR,
         floor_steps=1000,
         examples=2_400_000,
         options={"download": True},
@@ -199,7 +216,7 @@ def measure_steps(
             stop=note,
             progress=False,
         )
-    except NonFiniteLoss:
+    except (NonFiniteLoss, NonFiniteGradient, NotPositiveDefinite):
         diverged = True  # an average may have reached the target before
     return [{"decay": d, "steps": float(first.get(d, np.nan)), "diverged": diverged} for d in (0.0, *decays)]
 

@@ -13,11 +13,12 @@ DRAWN = {  # name in the legend -> (optimiser, averaged?)
     "EMA": ("SGD", True),
     "Adam": ("Adam", False),
     "Adam + EMA": ("Adam", True),
+    "K-FAC": ("K-FAC", False),
 }
 
 
 def networks(tuned: pd.DataFrame, workload: str = "digits") -> go.Figure:
-    """Left: steps that a network needs, tuned at each batch size. Right: what the model says, Adam as p = 1/2.
+    """Left: steps that a network needs, tuned at each batch size. Right: what the model says, Adam as p = 1/2, K-FAC as p = 3/4.
 
     Args:
         tuned: as ``nnlib.nqm.neural.tune`` returns it.
@@ -41,6 +42,7 @@ def networks(tuned: pd.DataFrame, workload: str = "digits") -> go.Figure:
         "EMA": curve("EMA"),
         "Adam": curve("Momentum", power=0.5),
         "Adam + EMA": curve("EMA", power=0.5),
+        "K-FAC": curve("Momentum", power=0.75),
     }.items():
         look = style(name) | {"showlegend": False, "mode": "lines"}
         figure.add_scatter(x=BATCH_SIZES, y=tuned_curve.steps, **look, row=1, col=2)
