@@ -77,7 +77,8 @@ class Capture:
 
     def _note(self, name: str):
         def hook(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            if self.on and output.requires_grad:
+            # A deep copy of a model takes the hooks along; its passes are not ours.
+            if self.on and layer is self.layers[name] and output.requires_grad:
                 self.inputs[name].append(_wide(args[0].detach()))
                 # The edge, not the tensor: a ReLU that works in place would make the tensor stand for its own output.
                 self.edges[name].append(get_gradient_edge(output))

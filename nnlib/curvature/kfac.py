@@ -141,9 +141,10 @@ class KFAC(torch.optim.Optimizer):
         def before(module: nn.Module, args: Any) -> None:
             optimizer = me()
             due = optimizer is not None and optimizer.steps % optimizer.update_factors_every == 0
+            ours = module is model  # and not a deep copy, which has taken the hooks along
             capture.clear()
             # Inside vmap or jacrev there is no graph of the ordinary kind to take gradients in.
-            capture.on = due and module.training and not torch._C._are_functorch_transforms_active()
+            capture.on = due and ours and module.training and not torch._C._are_functorch_transforms_active()
 
         def after(module: nn.Module, args: Any, output: Any) -> None:
             if capture.on and capture.inputs and (optimizer := me()) is not None:
