@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 # One thread and one instruction set: the text that a notebook prints is then the same on every run (see tests/notebooks).
 FIXED := OMP_NUM_THREADS=1 MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=$(or $(ATEN_CPU_CAPABILITY),avx2) DNNL_MAX_CPU_ISA=AVX2 PYTHONHASHSEED=0
 
@@ -19,6 +20,11 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install -q -e . --no-deps
 	@touch $(READY)
 
+# Other libraries that tests and benchmarks compare with; their own dependencies would bring a second, larger torch.
+$(PEERS): requirements-peers.txt $(READY)
+	$(BIN)/python -m pip install -q --no-deps -r requirements-peers.txt
+	@touch $(PEERS)
+
 book: $(READY)   ## build the book, print the address of its first page
 	$(BIN)/python tools/site.py --open
 
@@ -26,7 +32,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test: lint       ## lint, unit tests, notebooks, the built pages in a browser
+test: lint $(PEERS)  ## lint, unit tests, notebooks, the built pages in a browser
 	$(BIN)/python tools/browser.py
 	$(BIN)/python tools/site.py
 	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -43,7 +49,7 @@ notebooks: $(READY)  ## execute all notebooks again and normalise them
 reproduce: $(READY)  ## run a chapter's recorded experiments: CHAPTER=nqm PROFILE=laptop
 	$(BIN)/python tools/notebooks.py reproduce $(CHAPTER) $(or $(PROFILE),laptop)
 
-bench: $(READY)  ## speed and memory, as ratios
+bench: $(PEERS)  ## speed and memory, as ratios
 	for file in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
 
 clean:           ## remove what was built (the virtual environment stays: delete .venv yourself)

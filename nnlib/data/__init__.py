@@ -6,12 +6,13 @@ in ``book/data.md``.
 
 from typing import Any
 
+from nnlib.data.cifar import cifar10
 from nnlib.data.dataset import Dataset, Split
 from nnlib.data.images import digits, fashion_mnist, mnist
 
 __all__ = ["Dataset", "Split", "load"]
 
-LOADERS = {"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist}
+LOADERS = {"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}
 
 
 def load(name: str, **options: Any) -> Dataset:
@@ -20,17 +21,21 @@ def load(name: str, **options: Any) -> Dataset:
     ``digits`` comes with scikit-learn and takes no option. ``mnist`` and ``fashion_mnist`` are looked for in this
     order: the file ``$NNLIB_DATA/<name>.npz`` (arrays ``x_train y_train x_test y_test``, uint8 images of 28 x 28);
     then, with ``download=True``, OpenML; then the small file inside the package. ``vendored=True`` goes straight to
-    the last, so that a page's text does not depend on the machine that runs it.
+    the last, so that a page's text does not depend on the machine that runs it. ``cifar10`` has no file in the package:
+    it is looked for as ``$NNLIB_DATA/cifar10.npz`` (uint8 images of 32 x 32 x 3), then as
+    ``$NNLIB_DATA/cifar10_jpeg_10k2k.zip``, then, with ``download=True``, at OpenML.
 
     Args:
-        name: ``digits``, ``mnist`` or ``fashion_mnist``.
-        options: ``vendored`` and ``download``, both False by default, for ``mnist`` and ``fashion_mnist``.
+        name: ``digits``, ``mnist``, ``fashion_mnist`` or ``cifar10``.
+        options: ``vendored`` and ``download``, both False by default, for ``mnist`` and ``fashion_mnist``;
+            ``download`` for ``cifar10``.
 
     Returns:
-        A :class:`Dataset`; images have shape (n, 1, height, width), dtype float32 and values in [0, 1].
+        A :class:`Dataset`; images have shape (n, channels, height, width), dtype float32 and values in [0, 1].
 
     Raises:
         ValueError: for a name or a file that this function does not know how to read.
+        FileNotFoundError: for a set that can't be had without ``$NNLIB_DATA`` or ``download=True``.
 
     Chapter: ``book/nqm.ipynb``.
 

@@ -10,13 +10,15 @@ class SmallCNN(nn.Module):
     """Two 3 x 3 convolutions, each followed by ReLU and 2 x 2 max pooling, then a hidden and an output linear layer.
 
     Shapes for an image of s x s pixels and ``width`` w: (c, s, s) -> (w, s/2, s/2) -> (2w, s/4, s/4) -> 4w -> classes.
-    The network has no normalisation layer and no dropout: its output is a deterministic function of each example.
+    Without ``batch_norm`` its output is a deterministic function of each example; there is no dropout.
 
     Args:
         in_channels: c, 1 for grey images and 3 for colour.
         image_size: s, a positive multiple of 4.
         classes: Number of outputs.
         width: w, channels after the first convolution.
+        batch_norm: Whether each layer but the last is followed by batch normalisation without scale and shift, before
+            its ReLU.
         seed: Of the He initialisation.
         device: Where the parameters live.
         dtype: Of the parameters.
@@ -37,6 +39,7 @@ class SmallCNN(nn.Module):
         classes: int = 10,
         *,
         width: int = 16,
+        batch_norm: bool = False,
         seed: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -45,19 +48,25 @@ class SmallCNN(nn.Module):
             raise ValueError(f"image_size must be a positive multiple of 4: got {image_size}")
         where = {"device": device, "dtype": dtype}
         super().__init__()
+        pooled = (image_size // 4) ** 2
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, width, 3, padding=1, **where),
-            nn.ReLU(),
+            *_normalised(nn.BatchNorm2d, width, batch_norm, where),
             nn.MaxPool2d(2),
             nn.Conv2d(width, 2 * width, 3, padding=1, **where),
-            nn.ReLU(),
+            *_normalised(nn.BatchNorm2d, 2 * width, batch_norm, where),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(2 * width * (image_size // 4) ** 2, 4 * width, **where),
-            nn.ReLU(),
+            nn.Linear(2 * width * pooled, 4 * width, **where),
+            *_normalised(nn.BatchNorm1d, 4 * width, batch_norm, where),
             nn.Linear(4 * width, classes, **where),
         )
         he_(self, seed)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)  # (n, c, s, s) -> (n, classes)
+
+
+def _normalised(kind: type[nn.Module], channels: int, batch_norm: bool, where: dict) -> list[nn.Module]:
+    """What follows a layer: batch normalisation where asked for, and ReLU."""
+    return [kind(channels, affine=False, **where), nn.ReLU()] if batch_norm else [nn.ReLU()]

@@ -1,10 +1,12 @@
 """How are weights drawn, so that the same seed gives the same network on every device and in every dtype?"""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-@torch.no_grad()
 def he_(model: nn.Module, seed: int) -> nn.Module:
     """Draw all weights of linear and convolutional layers as He initialisation does, in place; set biases to zero.
 
@@ -20,11 +22,33 @@ def he_(model: nn.Module, seed: int) -> nn.Module:
 
     Source: He et al., arXiv 1502.01852, section 2.2. Chapter: ``book/nqm.ipynb``.
     """
+    return _draw_(model, seed, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
+
+
+def glorot_(model: nn.Module, seed: int) -> nn.Module:
+    """Draw all weights of linear and convolutional layers as Glorot initialisation does, in place; biases are zero.
+
+    A weight with fan-in n and fan-out m is uniform with variance 2/(n + m). Drawn as in :func:`he_`.
+
+    Args:
+        model: Any module; layers other than ``nn.Linear`` and ``nn.Conv2d`` are left alone.
+        seed: Of the generator that draws all the layers, in order.
+
+    Returns:
+        ``model``.
+
+    Source: Glorot and Bengio, AISTATS 2010, eq. 16. Chapter: ``book/weight_decay.ipynb``.
+    """
+    return _draw_(model, seed, nn.init.xavier_uniform_)
+
+
+@torch.no_grad()
+def _draw_(model: nn.Module, seed: int, draw: Callable[..., Tensor]) -> nn.Module:
     generator = torch.Generator("cpu").manual_seed(seed)
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            draw = torch.empty(layer.weight.shape, dtype=torch.float64, device="cpu")
-            layer.weight.copy_(nn.init.kaiming_normal_(draw, nonlinearity="relu", generator=generator))
+            weight = torch.empty(layer.weight.shape, dtype=torch.float64, device="cpu")
+            layer.weight.copy_(draw(weight, generator=generator))
             if layer.bias is not None:
                 layer.bias.zero_()
     return model

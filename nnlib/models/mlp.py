@@ -14,6 +14,9 @@ class MLP(nn.Module):
 
     Args:
         sizes: Number of inputs, of units in each hidden layer, and of outputs: at least two positive integers.
+        bias: Whether the linear maps have biases.
+        batch_norm: Whether each hidden layer is followed by batch normalisation without scale and shift, before its
+            ReLU.
         seed: Of the He initialisation.
         device: Where the parameters live.
         dtype: Of the parameters.
@@ -32,6 +35,8 @@ class MLP(nn.Module):
         self,
         sizes: Sequence[int],
         *,
+        bias: bool = True,
+        batch_norm: bool = False,
         seed: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -39,10 +44,14 @@ class MLP(nn.Module):
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes must be at least two positive integers, inputs to outputs: got {list(sizes)}")
         super().__init__()
+        where = {"device": device, "dtype": dtype}
         layers: list[nn.Module] = [nn.Flatten()]
-        for n_in, n_out in pairwise(sizes):
-            layers += [nn.Linear(n_in, n_out, device=device, dtype=dtype), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])  # no ReLU after the last
+        for n_in, n_out in pairwise(sizes[:-1]):
+            layers.append(nn.Linear(n_in, n_out, bias=bias, **where))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(n_out, affine=False, **where))
+            layers.append(nn.ReLU())
+        self.layers = nn.Sequential(*layers, nn.Linear(*sizes[-2:], bias=bias, **where))
         he_(self, seed)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,18 +4,27 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.models import MLP, SmallCNN, he_
+from nnlib.models import MLP, VGG, ResNet, SmallCNN, glorot_, he_
 
 BUILD = {
     "mlp": lambda **options: MLP([64, 48, 32, 10], **options),
+    "mlp, bn": lambda **options: MLP([64, 48, 32, 10], batch_norm=True, **options),
     "cnn": lambda **options: SmallCNN(1, 8, 10, width=4, **options),
+    "cnn, bn": lambda **options: SmallCNN(1, 8, 10, width=4, batch_norm=True, **options),
+    "vgg": lambda **options: VGG(16, 1, width=1 / 32, **({"batch_norm": False} | options)),
+    "vgg, bn": lambda **options: VGG(16, 1, width=1 / 32, **options),
+    "resnet": lambda **options: ResNet(14, 1, **({"batch_norm": False} | options)),
+    "resnet, bn": lambda **options: ResNet(14, 1, **options),
 }
+SIZES = {name: 32 if name.startswith("vgg") else 8 for name in BUILD}
+PLAIN = [name for name in BUILD if not name.endswith("bn")]
 
 
 @pytest.mark.parametrize("name", BUILD)
 @pytest.mark.parametrize("n", [1, 7])
 def test_output_is_one_row_of_logits_for_each_example(name, n):
-    assert BUILD[name]()(torch.randn(n, 1, 8, 8)).shape == (n, 10)
+    x = torch.randn(n, 1, SIZES[name], SIZES[name], generator=torch.Generator().manual_seed(0))
+    assert BUILD[name]().eval()(x).shape == (n, 10)
 
 
 @pytest.mark.parametrize("name", BUILD)
@@ -63,11 +72,11 @@ def test_mlp_has_no_relu_after_its_last_layer():
     assert (MLP([4, 64, 10])(torch.randn(64, 4, generator=torch.Generator().manual_seed(0))) < 0).any()
 
 
-@pytest.mark.parametrize("name", BUILD)
+@pytest.mark.parametrize("name", PLAIN)
 def test_examples_in_a_batch_do_not_influence_each_other(name):
     # True as long as there is no batch normalisation; the chapters on K-FAC rely on it.
     model = BUILD[name](dtype=torch.float64)
-    x = torch.randn(6, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(6, 1, SIZES[name], SIZES[name], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(torch.cat([model(one) for one in x.split(1)]), model(x))
 
 
@@ -90,3 +99,75 @@ def test_a_model_can_be_built_on_any_device(name):
         model = BUILD[name](device="cpu")
     assert all(p.device.type == "cpu" and p.isfinite().all() for p in model.parameters())
     assert all(p.device.type == "meta" for p in BUILD[name](device="meta").parameters())
+
+
+def test_glorot_weights_have_the_variance_of_both_fans_and_biases_are_zero():
+    # U(-a, a) with a^2 = 6/(n + m) has variance 2/(n + m); He's 2/n fails at n != m.
+    layer = nn.Linear(200, 600)
+    glorot_(nn.Sequential(layer), seed=0)
+    assert abs(layer.weight.var().item() * (200 + 600) / 2 - 1) < 5 * (2 / layer.weight.numel()) ** 0.5
+    assert layer.weight.abs().max() <= (6 / 800) ** 0.5
+    assert not layer.bias.any()
+
+
+def test_batch_norm_leaves_the_draws_of_the_weights_as_they_are():
+    # Recorded runs without it must not change because the option exists; and both variants start from the same weights.
+    for name in PLAIN:
+        plain, normalised = BUILD[name](seed=5), BUILD[f"{name}, bn"](seed=5)
+        for a, b in zip(plain.parameters(), normalised.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD if name.endswith("bn")])
+def test_batch_norm_has_no_scale_and_shift_and_makes_every_layer_but_the_last_scale_invariant(name):
+    # Scale and shift would be parameters of their own; a layer without normalisation would change the output.
+    model = BUILD[name](dtype=torch.float64)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert len(norms) == len(layers) - 1 and not any(list(norm.parameters()) for norm in norms)
+    for norm in norms:
+        norm.eps = 1e-14  # the invariance is exact without it
+    x = torch.randn(16, 1, SIZES[name], SIZES[name], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = model(x)
+    with torch.no_grad():
+        for layer in layers[:-1]:
+            layer.weight.mul_(3.7)
+    torch.testing.assert_close(model(x), before, rtol=1e-6, atol=1e-6)
+    with torch.no_grad():
+        layers[-1].weight.mul_(3.7)
+    assert (model(x) - before).abs().max() > 0.1
+
+
+def test_mlp_without_biases_has_none_and_is_homogeneous():
+    # f(c x) = c f(x) for c > 0: what the lemmas on the Jacobian stand on.
+    model = MLP([5, 8, 8, 3], bias=False, dtype=torch.float64)
+    assert len(list(model.parameters())) == 3
+    x = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(2.5 * x), 2.5 * model(x))
+
+
+def test_networks_of_the_papers_have_their_layers_and_sizes():
+    # VGG16: 13 convolutions and a head; ResNet32 x 4: 31 convolutions, two projections and a head, up to 256 channels.
+    vgg, resnet = VGG(16, device="meta"), ResNet(32, width=4, device="meta")
+    shapes = {"vgg": vgg, "resnet": resnet}
+    counts = {
+        name: [sum(isinstance(m, kind) for m in net.modules()) for kind in (nn.Conv2d, nn.Linear)]
+        for name, net in shapes.items()
+    }
+    assert counts == {"vgg": [13, 1], "resnet": [33, 1]}
+    assert sum(p.numel() for p in vgg.parameters()) == 14_719_818
+    assert {m.out_channels for m in resnet.modules() if isinstance(m, nn.Conv2d)} == {64, 128, 256}
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: VGG(13), "depth must be one of 11, 16"),
+        (lambda: ResNet(30), r"depth must be 6 n \+ 2"),
+        (lambda: ResNet(2), r"depth must be 6 n \+ 2"),
+        (lambda: ResNet(8, width=0.5), "positive whole number"),
+    ],
+)
+def test_depths_and_widths_that_the_family_does_not_have_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

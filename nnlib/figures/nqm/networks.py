@@ -18,7 +18,7 @@ DRAWN = {  # name in the legend -> (optimiser, averaged?)
 
 
 def networks(tuned: pd.DataFrame, workload: str = "digits") -> go.Figure:
-    """Left: steps that a network needs, tuned at each batch size. Right: what the model says, Adam as p = 1/2, K-FAC as p = 3/4.
+    """Left: steps that a network needs, tuned at each batch size. Right: the model, Adam as p = 1/2, K-FAC as p = 3/4.
 
     Args:
         tuned: as ``nnlib.nqm.neural.tune`` returns it.
@@ -59,7 +59,8 @@ def networks(tuned: pd.DataFrame, workload: str = "digits") -> go.Figure:
         alt=(
             "Two panels, steps to a target over the batch size, on logarithmic axes. Left, measured: at small "
             "batches SGD and momentum lie together and averaging lies below; towards large batches SGD bends "
-            "first, momentum later, Adam last. Right, the model: the same order."
+            "first, momentum and Adam later; K-FAC lies lowest throughout. Right, the model: the same order from SGD "
+            "to Adam, and K-FAC lowest."
         ),
         narrow=stack(figure),
     )

@@ -138,12 +138,32 @@ def test_on_networks_momentum_helps_more_at_large_batches_than_at_small_ones(wor
 @pytest.mark.parametrize("workload", ["digits", "mnist"])
 def test_on_networks_momentum_and_adam_have_larger_critical_batch_sizes_than_sgd(workload):
     """Breaks if SGD is not the first to bend, or on the digits Adam not the last. (On MNIST, Adam and momentum tie.)"""
-    knees = []
-    for optimizer in ("SGD", "Momentum", "Adam"):
-        steps = network_steps(workload, optimizer)
-        knees.append(steps.index[0] * steps.iloc[0] / steps.iloc[-1])
+    knees = [knee(workload, optimizer) for optimizer in ("SGD", "Momentum", "Adam")]
     assert knees[0] < min(knees[1:])
     assert workload == "mnist" or knees[1] < knees[2]
+
+
+@pytest.mark.parametrize("workload", ["digits", "mnist"])
+def test_on_networks_kfac_needs_the_fewest_steps_at_every_batch_size(workload):
+    """Breaks if the recorded runs no longer show it; one run of K-FAC is repeated live in the chapter."""
+    others = [network_steps(workload, optimizer) for optimizer in ("SGD", "Momentum", "Adam")]
+    assert all((network_steps(workload, "K-FAC") < 0.8 * steps).all() for steps in others)
+
+
+def knee(workload, optimizer):
+    """Where the asymptotes cross."""
+    steps = network_steps(workload, optimizer)
+    return steps.index[0] * steps.iloc[0] / steps.iloc[-1]
+
+
+def test_on_networks_the_critical_batch_size_of_kfac_on_mnist():
+    """Breaks if K-FAC is not the last to bend, by a margin that three seeds can tell."""
+    assert knee("mnist", "K-FAC") > 1.5 * max(knee("mnist", other) for other in ("SGD", "Momentum", "Adam"))
+
+
+def test_on_networks_the_critical_batch_size_of_kfac_on_digits():
+    """The recorded disagreement: breaks if K-FAC does bend last, for then the chapter says something wrong."""
+    assert knee("digits", "SGD") < knee("digits", "K-FAC") < knee("digits", "Adam")
 
 
 @pytest.mark.parametrize("workload", ["digits", "mnist"])

@@ -1,0 +1,71 @@
+"""VGG networks: stacks of 3 x 3 convolutions between poolings. Chapter: ``book/weight_decay.ipynb``."""
+
+import torch
+from torch import Tensor, nn
+
+from nnlib.models.init import glorot_
+
+# Channels of the convolutions, one row for each resolution; another depth is another line.
+CHANNELS = {
+    11: [[64], [128], [256, 256], [512, 512], [512, 512]],
+    16: [[64, 64], [128, 128], [256, 256, 256], [512, 512, 512], [512, 512, 512]],
+}
+
+
+class VGG(nn.Module):
+    """Convolutions of 3 x 3 with ReLU, five times halved by 2 x 2 max pooling, then one linear layer.
+
+    Shapes: (c, 32, 32) -> (512, 1, 1) -> classes, for ``width=1``.
+
+    Args:
+        depth: 11 or 16, as in the network's usual name.
+        in_channels: c.
+        classes: Number of outputs.
+        width: Factor on the number of channels, positive; below 1 for tests.
+        batch_norm: Whether each convolution is followed by batch normalisation without scale and shift.
+        seed: Of the Glorot initialisation.
+        device: Where the parameters live.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: for an unknown depth.
+
+    Source: Simonyan and Zisserman, arXiv 1409.1556, with the head of arXiv 1810.12281, section 3.
+    Chapter: ``book/weight_decay.ipynb``.
+
+    >>> tuple(VGG(16, width=1 / 16)(torch.zeros(2, 3, 32, 32)).shape)
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        depth: int = 16,
+        in_channels: int = 3,
+        classes: int = 10,
+        *,
+        width: float = 1,
+        batch_norm: bool = True,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        if depth not in CHANNELS:
+            raise ValueError(f"depth must be one of {', '.join(map(str, CHANNELS))}: got {depth}")
+        where = {"device": device, "dtype": dtype}
+        super().__init__()
+        layers: list[nn.Module] = []
+        c = in_channels
+        for stage in CHANNELS[depth]:
+            for channels in stage:
+                out = max(1, round(width * channels))
+                layers.append(nn.Conv2d(c, out, 3, padding=1, **where))
+                if batch_norm:
+                    layers.append(nn.BatchNorm2d(out, affine=False, **where))
+                layers.append(nn.ReLU())
+                c = out
+            layers.append(nn.MaxPool2d(2))
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(c, classes, **where))
+        glorot_(self, seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)  # (n, c, 32, 32) -> (n, classes)
