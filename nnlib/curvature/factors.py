@@ -43,7 +43,7 @@ def factors(
             ``empirical`` (true targets ``y``), ``gauss_newton`` (J'J, by one N(0, I) vector at the outputs) or
             ``gauss_newton_exact`` (by every unit vector).
         likelihood: ``categorical``: outputs are logits, targets (B,) classes; or ``gaussian``: the loss of an example
-            is |f - y|^2 / 2, targets (B, C).
+            is ``|f - y|^2 / 2``, targets (B, C).
         y: Targets, for ``empirical`` alone.
         seed: Of the sampled targets or vectors.
         layers: Names; by default all of :func:`blocks`.

@@ -14,7 +14,7 @@ from nnlib.curvature.factors import factors
 
 
 def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
-    """mean_b |df(x_b)/dx_b|_F^2, the squared Frobenius norm of the input-output Jacobian, a scalar.
+    """``mean_b |df(x_b)/dx_b|_F^2``, the squared Frobenius norm of the input-output Jacobian, a scalar.
 
     Args:
         model: Maps (B, ...) to (B, C) and treats examples one by one: BatchNorm must be in evaluation mode.
@@ -34,7 +34,7 @@ def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def gauss_newton_norm(model: nn.Module, x: Tensor) -> Tensor:
-    """theta' G theta = mean_b |J_theta theta|^2, a scalar: one product with the Jacobian, no matrix.
+    """``theta' G theta = mean_b |J_theta theta|^2``, a scalar: one product with the Jacobian, no matrix.
 
     Args:
         model: As in :func:`jacobian_norm`.

@@ -90,11 +90,10 @@ def confidence(scale: float = 1.0, damping: float = 0.01) -> go.Figure:
     found = curvatures(scale)
     names = ["Fisher", "K-FAC", "EKFAC"]
     largest = float(found["Fisher"].abs().max())
-    gap = np.full((9, 1), np.nan)
-    strips = [part for name in names for part in (signed_root(found[name], largest), gap)][:-1]
     figure = make_subplots(1, 2, column_widths=[0.58, 0.42], subplot_titles=["matrices", "share of the best decrease"])
     colours = {"colorscale": SIGNED, "zmin": -1, "zmax": 1, "showscale": False, "hoverinfo": "skip"}
-    figure.add_heatmap(z=np.hstack(strips), **colours, row=1, col=1)
+    for place, name in enumerate(names):
+        figure.add_heatmap(z=signed_root(found[name], largest), x0=10 * place, **colours, row=1, col=1)
     place = int(np.abs(np.log(DAMPINGS / damping)).argmin())
     for name, got in shares(scale).items():
         figure.add_scatter(x=DAMPINGS, y=got, mode="lines", **STYLES[name], row=1, col=2)

@@ -190,19 +190,18 @@ def test_kfc_with_eigenvalues_corrected_is_closer_than_kfc_and_than_the_diagonal
 
 
 def recorded_steps() -> dict[tuple[str, int], float]:
-    """Median steps by optimiser and batch size."""
-    run = recorded("curvature")["tables"]["steps"]["laptop"]
+    """Median steps by optimiser and batch size, without averaging."""
+    run = recorded("nqm")["tables"]["networks"]["laptop"]
     rows = [dict(zip(run["columns"], row, strict=True)) for row in run["rows"]]
+    rows = [row for row in rows if row["workload"] == "digits" and not row["average"]]
     return {(row["optimizer"], row["batch_size"]): row["steps"] for row in rows}
 
 
-def test_on_digits_kfac_needs_the_fewest_steps_at_every_large_batch_size():
+def test_on_digits_kfac_needs_the_fewest_steps_at_every_batch_size():
     """The recorded medians; breaks if K-FAC loses its preconditioner."""
     steps = recorded_steps()
-    for size in {size for _, size in steps if size >= 128}:
-        assert steps["K-FAC", size] < steps["Adam", size] < steps["Momentum", size] < steps["SGD", size]
-    largest = max(size for _, size in steps)
-    assert steps["SGD", largest] > 3 * steps["K-FAC", largest]
+    for size in {size for _, size in steps}:
+        assert steps["K-FAC", size] < 0.55 * min(steps[name, size] for name in ("Adam", "Momentum", "SGD"))
 
 
 def test_ten_steps_of_kfac_go_lower_than_ten_of_gradient_descent_on_the_small_network():
@@ -227,4 +226,4 @@ def test_ten_steps_of_kfac_go_lower_than_ten_of_gradient_descent_on_the_small_ne
 def test_on_digits_kfac_gains_more_from_large_batches_than_sgd():
     """The recorded medians; breaks if K-FAC's steps do not go on falling where SGD's have levelled off."""
     gain = {name: recorded_steps()[name, 8] / recorded_steps()[name, 1400] for name in ("K-FAC", "SGD")}
-    assert gain["K-FAC"] > 1.2 * gain["SGD"]
+    assert gain["K-FAC"] > 2 * gain["SGD"]
