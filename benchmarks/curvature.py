@@ -57,7 +57,15 @@ def ours(model, x, y):
     for name in found:
         weight, bias = names[f"{name}.weight"], names[f"{name}.bias"]
         grads[name] = torch.cat([weight.detach().flatten(1), bias.detach()[:, None]], 1)
+    watched = copy.deepcopy(model)
+    optimizer = KFAC(watched, 1e-8, DAMPING)  # before its first step it takes statistics in every forward pass
+
+    def gradient_and_factors():
+        optimizer.zero_grad()
+        cross_entropy(watched(x), y).backward()
+
     return {
+        "gradient and factors": gradient_and_factors,
         "factors": lambda: factors(model, x, fisher="sampled"),
         "inverse": lambda: [block.damped(DAMPING).cholesky().inverse() for block in found.values()],
         "apply": lambda: [inverses[name].matvec(grad) for name, grad in grads.items()],

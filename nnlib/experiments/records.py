@@ -228,7 +228,7 @@ def _say(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_say(item)}" for name, item in value.items())
+        return "; ".join(f"{name}: {_say(item)}" for name, item in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 10_000):

@@ -60,7 +60,7 @@ def layer_matrices(model: nn.Module, x: Tensor, layer: str = "layers.3") -> go.F
     found = approximations(model, x)[layer]
     exact = found["Fisher"]
     errors = {name: relative_error(matrix, exact) for name, matrix in found.items()}
-    named = {name if name == "Fisher" else f"{name}, off by {errors[name]:.2f}": m for name, m in found.items()}
+    named = {name if name == "Fisher" else f"{name}: {errors[name]:.2f}": m for name, m in found.items()}
     figure = _maps(named, float(max(matrix.abs().max() for matrix in found.values())))
     figure.update_layout(height=300)
     return describe(
