@@ -486,4 +486,4 @@ def test_claims_show_the_largest_profile_to_three_digits(save):
     save(profile="laptop", ours={"SGD": 1234.5678, "Adam": 0.00012345, "held": True, "n": 12})
     row = claims("demo").iloc[0]
     assert row.profile == "laptop" and row.paper == ""
-    assert row.ours == "SGD 1.23e+03, Adam 1.23e-04, held yes, n 12"
+    assert row.ours == "SGD: 1.23e+03; Adam: 1.23e-04; held: yes; n: 12"
