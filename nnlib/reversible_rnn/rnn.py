@@ -1,0 +1,212 @@
+"""RevGRU and RevLSTM, with the interface of ``torch.nn.GRU`` and ``torch.nn.LSTM``.
+
+Paper: arXiv 1810.10999. Chapter: ``book/reversible_rnn.ipynb``.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from nnlib.reversible_rnn.cells import GRU, LSTM, Cell
+from nnlib.reversible_rnn.fixed_point import GATE_BITS
+from nnlib.reversible_rnn.sequence import Layers, ReversibleSequence
+
+
+class _ReversibleRNN(nn.Module):
+    """What RevGRU and RevLSTM share; ``cell`` says which."""
+
+    cell: Cell
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bits: int | None = None,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        if input_size < 1 or num_layers < 1 or hidden_size < 2 or hidden_size % 2:
+            raise ValueError(
+                "input_size and num_layers must be positive, hidden_size positive and even: "
+                f"got {input_size}, {num_layers} and {hidden_size}"
+            )
+        if bits is not None and not (isinstance(bits, int) and 0 <= bits <= GATE_BITS):
+            raise ValueError(f"bits must be a whole number from 0 to {GATE_BITS}, or None: got {bits}")
+        if not (0 <= dropout < 1 and 0 <= weight_drop < 1):
+            raise ValueError(f"dropout and weight_drop must lie in [0, 1): got {dropout} and {weight_drop}")
+        self.input_size, self.hidden_size, self.num_layers, self.bits = input_size, hidden_size, num_layers, bits
+        self.batch_first, self.dropout, self.weight_drop = batch_first, dropout, weight_drop
+        self.weights = nn.ParameterList()
+        self.plan: Layers | None = None  # of the last call: its buffers tell what was stored
+        generator = torch.Generator("cpu").manual_seed(seed)
+        scale, n = 1 / math.sqrt(hidden_size), hidden_size // 2
+        for layer in range(num_layers):
+            inputs = (input_size if layer == 0 else hidden_size) + n
+            for update in self.cell.updates:
+                for rows in update.rows:
+                    for shape in ((rows * n, inputs), (rows * n,)):
+                        drawn = torch.empty(shape, dtype=torch.float64, device="cpu")
+                        drawn.uniform_(-scale, scale, generator=generator)
+                        self.weights.append(nn.Parameter(drawn.to(device, dtype or torch.get_default_dtype())))
+
+    def _sequence(self, x: Tensor, states: list[list[Tensor]], alive: Tensor | None, generator) -> tuple[Tensor, ...]:
+        """Outputs (T, B, H), and the last states by layer and part, flat."""
+        if x.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"x must be float32 or float64, for gates must be computed alike twice: got {x.dtype}")
+        if torch.is_autocast_enabled(x.device.type):
+            raise RuntimeError("autocast may compute a gate otherwise on the way back: switch it off here")
+        weights = list(self.weights)
+        if self.training and self.weight_drop:  # once a sequence, on the columns that the hidden state meets
+            n = self.hidden_size // 2
+            weights = [self._dropped(w, n, generator) if w.ndim == 2 else w for w in weights]
+        between = None
+        if self.training and self.dropout:
+            shape = (x.shape[1], self.hidden_size)
+            between = [_mask(x, shape, self.dropout, generator) for _ in range(self.num_layers - 1)]
+        self.plan = Layers(self.cell, self.bits, self.num_layers, between, alive)
+        return ReversibleSequence.apply(self.plan, x, *(part for parts in states for part in parts), *weights)
+
+    def _dropped(self, weight: Tensor, n: int, generator) -> Tensor:
+        mask = _mask(weight, (len(weight), n), self.weight_drop, generator)
+        return torch.cat([weight[:, :-n], weight[:, -n:] * mask], 1)
+
+    def _prepared(self, x: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Inputs (T, B, input_size), which examples are alive (T, B), and the lengths of a packed sequence."""
+        lengths = None
+        if isinstance(x, PackedSequence):
+            x, lengths = pad_packed_sequence(x)
+        elif self.batch_first and x.ndim == 3:
+            x = x.transpose(0, 1)
+        if x.ndim != 3 or x.shape[2] != self.input_size or not len(x):
+            raise ValueError(
+                f"x must be a batch of sequences of at least one step, with {self.input_size} features: "
+                f"got shape {tuple(x.shape)}"
+            )
+        if lengths is None:
+            return x, None, None
+        steps = torch.arange(len(x), device=x.device)
+        return x, steps[:, None] < lengths.to(x.device), lengths
+
+    def _shown(self, x: Tensor | PackedSequence, output: Tensor, lengths: Tensor | None) -> Tensor | PackedSequence:
+        """The output in the form of the input; zero after the end of an example."""
+        if not isinstance(x, PackedSequence):
+            return output.transpose(0, 1) if self.batch_first else output
+        order = x.sorted_indices  # the longest first; None where the batch came in this order
+        if order is not None:
+            output, lengths = output[:, order], lengths[order.cpu()]
+        return PackedSequence(pack_padded_sequence(output, lengths).data, *x[1:])
+
+    def _start(self, x: Tensor, given: Tensor | None, name: str) -> Tensor:
+        """States (L, B, H), zero by default."""
+        shape = (self.num_layers, x.shape[1], self.hidden_size)
+        if given is None:
+            return x.new_zeros(shape)
+        if given.shape != shape:
+            raise ValueError(f"{name} must have shape (layers, batch, hidden) = {shape}: got {tuple(given.shape)}")
+        return given
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bits={self.bits}"
+
+
+class RevGRU(_ReversibleRNN):
+    """A gated recurrent unit that runs backwards exactly: h1 <- z1 h1 + (1 - z1) g1, then h2 from the new h1.
+
+    Its backward pass restores the states of all steps from the last one, with the help of the bits that its gates
+    forgot; so it stores those bits in the place of the states.
+
+    Args:
+        input_size: Number of inputs d.
+        hidden_size: H, even; each half of the state has n = H / 2 units.
+        num_layers: L.
+        bits: The most bits that a unit forgets in a step, 0 (never) to 10; None for no limit but the format's.
+        batch_first: Whether inputs and outputs are (B, T, .) in the place of (T, B, .).
+        dropout: On the outputs of all layers but the last, one mask for a whole sequence.
+        weight_drop: On the weights from state to gates, one mask for a whole sequence.
+        seed: Of the initialisation, U(-1/sqrt(H), 1/sqrt(H)).
+        device: Of the parameters.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: for a size or a rate out of range.
+
+    Source: arXiv 1810.10999, section 2.1. Chapter: ``book/reversible_rnn.ipynb``.
+
+    >>> rnn = RevGRU(3, 8, num_layers=2, bits=3)
+    >>> output, last = rnn(torch.ones(5, 2, 3))
+    >>> output.shape, last.shape
+    (torch.Size([5, 2, 8]), torch.Size([2, 2, 8]))
+    """
+
+    cell = GRU
+
+    def forward(
+        self, x: Tensor | PackedSequence, h_0: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor | PackedSequence, Tensor]:
+        """Outputs of the last layer and the last states, as from ``torch.nn.GRU``.
+
+        Args:
+            x: (T, B, d), or (B, T, d) with ``batch_first``, or packed.
+            h_0: (L, B, H); by default zero. Rounded to multiples of 2^-23.
+            generator: Of the dropout masks, on the device of ``x``; by default torch's global one.
+
+        Returns:
+            (T, B, H) or as ``x`` is, and (L, B, H).
+        """
+        inputs, alive, lengths = self._prepared(x)
+        h = self._start(inputs, h_0, "h_0")
+        states = [list(part.chunk(2, 1)) for part in h]
+        output, *last = self._sequence(inputs, states, alive, generator)
+        h_n = torch.stack([torch.cat(last[i : i + 2], 1) for i in range(0, len(last), 2)])
+        return self._shown(x, output, lengths), h_n
+
+
+class RevLSTM(_ReversibleRNN):
+    """A long short-term memory that runs backwards exactly, with a gate p on the output state too.
+
+    c1 <- z1 c1 + f1 g1;   h1 <- p1 h1 + o1 tanh(c1);   then c2 and h2 from the new h1.
+
+    Args: see :class:`RevGRU`.
+
+    Source: arXiv 1810.10999, section 2.2. Chapter: ``book/reversible_rnn.ipynb``.
+
+    >>> rnn = RevLSTM(3, 8, bits=3)
+    >>> output, (h, c) = rnn(torch.ones(5, 2, 3))
+    >>> output.shape, h.shape, c.shape
+    (torch.Size([5, 2, 8]), torch.Size([1, 2, 8]), torch.Size([1, 2, 8]))
+    """
+
+    cell = LSTM
+
+    def forward(
+        self,
+        x: Tensor | PackedSequence,
+        state: tuple[Tensor, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
+        """Outputs of the last layer and the last (h, c), as from ``torch.nn.LSTM``; see :meth:`RevGRU.forward`."""
+        inputs, alive, lengths = self._prepared(x)
+        h_0, c_0 = (None, None) if state is None else state
+        h = self._start(inputs, h_0, "h_0")
+        c = self._start(inputs, c_0, "c_0")
+        halves = zip((p.chunk(2, 1) for p in h), (p.chunk(2, 1) for p in c), strict=True)
+        states = [[h1, c1, h2, c2] for (h1, h2), (c1, c2) in halves]
+        output, *last = self._sequence(inputs, states, alive, generator)
+        h_n = torch.stack([torch.cat([last[i], last[i + 2]], 1) for i in range(0, len(last), 4)])
+        c_n = torch.stack([torch.cat([last[i + 1], last[i + 3]], 1) for i in range(0, len(last), 4)])
+        return self._shown(x, output, lengths), (h_n, c_n)
+
+
+def _mask(like: Tensor, shape: tuple[int, ...], rate: float, generator) -> Tensor:
+    """Zero with probability ``rate``, else 1 / (1 - rate)."""
+    keep = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device) >= rate
+    return keep.to(like.dtype) / (1 - rate)
