@@ -7,6 +7,7 @@ fixed_point.py  states and gates as whole numbers, the multiplication that can b
 cells.py        RevGRU and RevLSTM as lists of reversible updates
 sequence.py     a whole sequence as one autograd operation
 rnn.py          RevGRU and RevLSTM with the interface of torch.nn.GRU and torch.nn.LSTM
+memory.py       what is kept for the backward pass, as the paper counts and as bytes that are held
 """
 
 from nnlib.reversible_rnn.cells import GRU, LSTM, Cell, Update, limited
@@ -18,6 +19,7 @@ from nnlib.reversible_rnn.fixed_point import (
     to_gate,
     unmultiply,
 )
+from nnlib.reversible_rnn.memory import HeldBytes, PaperMemory, held_bytes, paper_memory
 from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM
 from nnlib.reversible_rnn.sequence import ReversalError
 
@@ -25,13 +27,17 @@ __all__ = [
     "GRU",
     "LSTM",
     "Cell",
+    "HeldBytes",
     "InformationBuffer",
+    "PaperMemory",
     "RevGRU",
     "RevLSTM",
     "ReversalError",
     "Update",
+    "held_bytes",
     "limited",
     "multiply",
+    "paper_memory",
     "to_fixed",
     "to_float",
     "to_gate",

@@ -111,6 +111,7 @@ class InformationBuffer:
         self.saved: list[Tensor] = []
         self.flags: list[bool] = []  # for each multiplication: were the words put aside before it?
         self.growth = 2**bits
+        self._forgotten = torch.zeros((), dtype=torch.float64, device=like.device)
         self._bound = 0  # of the largest word: looked up only when it might be too large, for a look waits for a GPU
 
     def multiply(self, h: Tensor, z: Tensor) -> Tensor:
@@ -122,6 +123,7 @@ class InformationBuffer:
             self.saved.append(self.words)
             self.words, self._bound = torch.zeros_like(self.words), 0
         self.flags.append(full)
+        self._forgotten -= (z.double() / ONE).log2().sum()
         self._bound = (self._bound + 1) * self.growth  # floor((1024 B + r) / z) < (B + 1) 1024 / z
         h, self.words = multiply(h, z, self.words)
         return h
@@ -132,6 +134,11 @@ class InformationBuffer:
         if self.flags.pop():
             self.words = self.saved.pop()
         return h
+
+    @property
+    def forgotten(self) -> float:
+        """Bits that have been forgotten in all multiplications so far: the sum of -log2(z* / 1024)."""
+        return self._forgotten.item()
 
     def is_empty(self) -> bool:
         """Whether all has been undone."""

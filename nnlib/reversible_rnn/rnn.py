@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from nnlib.reversible_rnn.cells import GRU, LSTM, Cell
 from nnlib.reversible_rnn.fixed_point import GATE_BITS
-from nnlib.reversible_rnn.sequence import Layers, ReversibleSequence
+from nnlib.reversible_rnn.sequence import Layers, ReversibleSequence, stored_sequence
 
 
 class _ReversibleRNN(nn.Module):
@@ -29,6 +29,7 @@ class _ReversibleRNN(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         weight_drop: float = 0.0,
+        reversible: bool = True,
         seed: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -45,6 +46,7 @@ class _ReversibleRNN(nn.Module):
             raise ValueError(f"dropout and weight_drop must lie in [0, 1): got {dropout} and {weight_drop}")
         self.input_size, self.hidden_size, self.num_layers, self.bits = input_size, hidden_size, num_layers, bits
         self.batch_first, self.dropout, self.weight_drop = batch_first, dropout, weight_drop
+        self.reversible = reversible
         self.weights = nn.ParameterList()
         self.plan: Layers | None = None  # of the last call: its buffers tell what was stored
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -73,7 +75,8 @@ class _ReversibleRNN(nn.Module):
             shape = (x.shape[1], self.hidden_size)
             between = [_mask(x, shape, self.dropout, generator) for _ in range(self.num_layers - 1)]
         self.plan = Layers(self.cell, self.bits, self.num_layers, between, alive)
-        return ReversibleSequence.apply(self.plan, x, *(part for parts in states for part in parts), *weights)
+        run = ReversibleSequence.apply if self.reversible else stored_sequence
+        return run(self.plan, x, *(part for parts in states for part in parts), *weights)
 
     def _dropped(self, weight: Tensor, n: int, generator) -> Tensor:
         mask = _mask(weight, (len(weight), n), self.weight_drop, generator)
@@ -132,6 +135,7 @@ class RevGRU(_ReversibleRNN):
         batch_first: Whether inputs and outputs are (B, T, .) in the place of (T, B, .).
         dropout: On the outputs of all layers but the last, one mask for a whole sequence.
         weight_drop: On the weights from state to gates, one mask for a whole sequence.
+        reversible: False stores every state, as autograd does: the same outputs and gradients, to compare with.
         seed: Of the initialisation, U(-1/sqrt(H), 1/sqrt(H)).
         device: Of the parameters.
         dtype: Of the parameters.

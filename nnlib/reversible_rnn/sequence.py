@@ -40,6 +40,8 @@ class Layers:
         between: Dropout masks between a layer and the next, (B, H) each, or None.
         alive: Which examples have a step: (T, B), bool, or None for all.
         buffers: Filled in by the way forward: one for each width.
+        first: States h* at the start, by layer and part; also filled in.
+        last: States h* at the end; used up by the way back.
     """
 
     cell: Cell
@@ -48,6 +50,8 @@ class Layers:
     between: list[Tensor] | None = None
     alive: Tensor | None = None
     buffers: dict[int, InformationBuffer] = field(default_factory=dict)
+    first: list[list[Tensor]] | None = None
+    last: list[list[Tensor]] | None = None
 
     def split(self, tensors: tuple[Tensor, ...]) -> tuple[list[list[Tensor]], list[list[list[Tensor]]]]:
         """States by layer and part, and weights by layer and update, from the flat list of both."""
@@ -57,6 +61,11 @@ class Layers:
         sizes = [2 * len(update.rows) for update in self.cell.updates]
         weights = [[[next(flat) for _ in range(size)] for size in sizes] for _ in range(self.layers)]
         return states, weights
+
+    def tensors(self) -> list[Tensor]:
+        """What waits for the way back, beside inputs and weights: first and last states, and the buffers."""
+        states = [part for layers in (self.first, self.last) for parts in layers for part in parts]
+        return states + [words for buffer in self.buffers.values() for words in (buffer.words, *buffer.saved)]
 
     def buffer(self, h: Tensor) -> InformationBuffer:
         """The buffer for states of this width."""
@@ -79,6 +88,42 @@ class Layers:
         return out if self.between is None or layer == self.layers - 1 else out * self.between[layer]
 
 
+def stored_sequence(plan: Layers, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """What :class:`ReversibleSequence` computes, with the same gradients, by autograd that stores every state.
+
+    Args:
+        plan: What the sequence needs beside tensors.
+        x: (T, B, inputs).
+        tensors: First states, (B, n) each, and weights, as ``plan.split`` names them.
+
+    Returns:
+        Outputs (T, B, H) and last states.
+    """
+    states, weights = plan.split(tensors)
+    fixed = [[to_fixed(part.detach()) for part in parts] for parts in states]
+    floats = [
+        [_exactly(part, to_float(h, x.dtype)) for part, h in zip(*layer, strict=True)]
+        for layer in zip(states, fixed, strict=True)
+    ]
+    outputs = []
+    for step, below in enumerate(x):
+        for layer in range(plan.layers):
+            h, f = fixed[layer], floats[layer]
+            for update, w in zip(plan.cell.updates, weights[layer], strict=True):
+                i = update.target
+                z, u = plan.gates(update, step, below, f, w)
+                h[i] = plan.buffer(h[i]).multiply(h[i], to_gate(z.detach())) + to_fixed(u.detach())
+                f[i] = _exactly(z * f[i] + u, to_float(h[i], x.dtype))
+            below = plan.seen(layer, f)
+        outputs.append(below)
+    return torch.stack(outputs), *(part for parts in floats for part in parts)
+
+
+def _exactly(s: Tensor, value: Tensor) -> Tensor:
+    """The value, with the gradient of s."""
+    return value + (s - s.detach())
+
+
 class ReversibleSequence(torch.autograd.Function):
     """(outputs of the last layer, last states) from (inputs, first states, weights).
 
@@ -90,7 +135,7 @@ class ReversibleSequence(torch.autograd.Function):
     def forward(ctx: Any, plan: Layers, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         states, weights = plan.split(tensors)
         fixed = [[to_fixed(part) for part in parts] for parts in states]
-        ctx.first = [[part.clone() for part in parts] for parts in fixed]
+        plan.first = [list(parts) for parts in fixed]
         floats = [[to_float(part, x.dtype) for part in parts] for parts in fixed]
         outputs, largest = [], x.new_zeros((), dtype=torch.int64)
         for step, below in enumerate(x):
@@ -106,7 +151,7 @@ class ReversibleSequence(torch.autograd.Function):
             outputs.append(below)
         if int(largest) >= LARGEST or not outputs[-1].isfinite().all():
             raise OverflowError("a state left the range of the fixed-point format, |h| < 2^29: lower the learning rate")
-        ctx.plan, ctx.last = plan, fixed
+        ctx.plan, plan.last = plan, fixed
         ctx.save_for_backward(x, *(w for layer in weights for group in layer for w in group))
         return torch.stack(outputs), *(part for parts in floats for part in parts)
 
@@ -114,9 +159,9 @@ class ReversibleSequence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, *d_states: Tensor) -> tuple[Any, ...]:
         plan, (x, *flat) = ctx.plan, ctx.saved_tensors
-        if ctx.last is None:
+        if plan.last is None:
             raise RuntimeError("a reversible sequence can be run backwards once: its buffer is used up on the way")
-        fixed, ctx.last = ctx.last, None
+        fixed, plan.last = plan.last, None
         d_state, _ = plan.split((*(d.clone() for d in d_states), *flat))
         _, weights = plan.split((*d_states, *flat))
         d_weights = [[[torch.zeros_like(w) for w in group] for group in layer] for layer in weights]
@@ -137,7 +182,7 @@ class ReversibleSequence(torch.autograd.Function):
                 above = d_below if layer == 0 or plan.between is None else d_below * plan.between[layer - 1]
             if d_x is not None:
                 d_x[step] = above
-        pairs = [pair for first, now in zip(ctx.first, fixed, strict=True) for pair in zip(first, now, strict=True)]
+        pairs = [pair for first, now in zip(plan.first, fixed, strict=True) for pair in zip(first, now, strict=True)]
         same = all(torch.equal(first, now) for first, now in pairs)
         if not (same and all(buffer.is_empty() for buffer in plan.buffers.values())):
             raise ReversalError(

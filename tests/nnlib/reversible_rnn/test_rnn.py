@@ -48,6 +48,20 @@ def test_lstm_has_the_outputs_and_gradients_of_autograd_through_the_same_fixed_p
     close(gradients(ours, leaves), gradients(slow, leaves), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_storing_every_state_gives_the_same_outputs_and_gradients(kind, dtype):
+    """With all kinds of dropout; breaks if a mask is drawn anew on the way back, or its gradient is left out."""
+    rnn, found = kind(4, 8, 3, bits=2, dropout=0.3, weight_drop=0.3, dtype=dtype), []
+    x = draw(30, 3, 4, dtype=dtype).requires_grad_()
+    for reversible in (True, False):
+        rnn.reversible = reversible
+        output, _ = rnn(x, generator=torch.Generator().manual_seed(5))
+        found.append((output.detach(), gradients([output], [x, *rnn.weights])))
+    assert torch.equal(found[0][0], found[1][0])
+    close(found[0][1], found[1][1], rtol=1e-9 if dtype == torch.float64 else 1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kind", "layers", "dtype"), [(RevGRU, 2, torch.float32), (RevGRU, 1, torch.float64), (RevLSTM, 1, torch.float32)]
 )
