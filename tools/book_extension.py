@@ -29,8 +29,18 @@ def drop_font_preloads(app, exception) -> None:
             page.write_text(re.sub(r'<link rel="preload"[^>]*>\n?', "", text), encoding="utf-8")
 
 
+def keep_bars(app, what, name, obj, options, lines) -> None:
+    """Escape the bars of norms, as in |x|, which reStructuredText would take for a substitution."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            parts = line.split("``")  # every other part is literal
+            parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
+            lines[i] = "``".join(parts)
+
+
 def setup(app):
     """Register with Sphinx."""
+    app.connect("autodoc-process-docstring", keep_bars)
     app.connect("build-finished", drop_font_preloads)
     app.connect("build-finished", copy_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

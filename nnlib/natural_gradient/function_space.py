@@ -1,0 +1,140 @@
+"""The exact natural gradient of any small module, computed in the space of its outputs.
+
+Parameters are one vector of length P, in the order of ``model.parameters()``; the outputs on n inputs are one vector u
+of length N = n C. With N < P it is the N x N Gram matrix G = J J' that has to be inverted, not the P x P Fisher matrix.
+Paper: arXiv 1905.10961, natural gradient descent. Chapter: ``book/natural_gradient.ipynb``.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp
+
+from nnlib.curvature import jacobian
+
+MAX_BYTES = 2**28
+
+
+def natural_gradient(
+    model: nn.Module,
+    x: Tensor,
+    slope: Tensor,
+    *,
+    damping: float = 0.0,
+    curvature: Tensor | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Tensor:
+    """The direction (J' H J + damping I)^+ J' slope, by way of the outputs.
+
+    For H = I it is J' (J J' + damping I)^-1 slope; with damping 0 the pseudo-inverse takes the place of the inverse.
+    Subtract lr times the result from the parameters.
+
+    Args:
+        model: Maps (n, ...) to (n, C) and treats examples one by one (BatchNorm in evaluation mode).
+        x: Shape (n, ...).
+        slope: Derivative of the summed loss by the outputs, for 1/2 |u - y|^2 the residual u - y, shape (n, C).
+        damping: At least 0.
+        curvature: Diagonal of H, the loss's second derivatives by each output, > 0, shape (n, C). With None, H = I.
+        max_bytes: As in :func:`gram`.
+
+    Returns:
+        Shape (P,).
+
+    Raises:
+        ValueError: negative damping, or a shape or sign that does not fit.
+
+    Source: arXiv 1905.10961, natural gradient descent. Chapter: ``book/natural_gradient.ipynb``.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    >>> natural_gradient(nn.Linear(2, 1, bias=False), x, torch.tensor([[1.0], [1.0]]))
+    tensor([1.0000, 0.5000])
+    """
+    if not damping >= 0:
+        raise ValueError(f"damping must be at least 0: got {damping}")
+    G = gram(model, x, max_bytes)
+    for name, given in (("slope", slope), ("curvature", curvature)):
+        if given is not None and (given.shape[:1] != x.shape[:1] or given.numel() != len(G)):
+            raise ValueError(f"{name} must have a number for each of the {len(G)} outputs: got shape {given.shape}")
+    g, root = slope.flatten(), None
+    if curvature is not None:
+        if not (curvature > 0).all():
+            raise ValueError(f"curvature must be positive: got {float(curvature.min()):g}")
+        root = curvature.flatten().sqrt()  # A = H^1/2 J, (A'A + damping)^+ A' = A' (A A' + damping)^+
+        G, g = root[:, None] * G * root, g / root
+    weights = solve(G, g, damping)
+    return pull_back(model, x, weights if root is None else root * weights)
+
+
+def solve(G: Tensor, g: Tensor, damping: float = 0.0) -> Tensor:
+    """(G + damping I)^-1 g by Cholesky; with damping 0, G^+ g, which also holds where G is singular.
+
+    >>> solve(torch.diag(torch.tensor([2.0, 0.0])), torch.tensor([2.0, 1.0]))
+    tensor([1., 0.])
+    """
+    if damping == 0:
+        return torch.linalg.pinv(G, hermitian=True) @ g
+    eye = torch.eye(len(G), dtype=G.dtype, device=G.device)
+    return torch.cholesky_solve(g[:, None], torch.linalg.cholesky(G + damping * eye))[:, 0]
+
+
+def pull_back(model: nn.Module, x: Tensor, v: Tensor) -> Tensor:
+    """J' v by one backward pass: from the outputs' space (N numbers) to the parameters', shape (P,)."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    u, back = vjp(lambda p: functional_call(model, p, (x,)), parameters)
+    (found,) = back(v.reshape(u.shape))
+    return torch.cat([part.flatten() for part in found.values()])
+
+
+def gram(model: nn.Module, x: Tensor, max_bytes: int = MAX_BYTES) -> Tensor:
+    """G = J J', shape (N, N), from blocks of rows of J where the whole J would be larger than ``max_bytes``.
+
+    The blocks are computed again for each pair, so that two of them are held at most: time for memory.
+
+    Args:
+        model: As in :func:`natural_gradient`.
+        x: Shape (n, ...).
+        max_bytes: Of the rows of J that are held at once. The rows of two examples are the least that is possible.
+
+    Raises:
+        ValueError: max_bytes is not positive.
+
+    Chapter: ``book/natural_gradient.ipynb``.
+    """
+    return _gram(lambda part: jacobian(model, part).flatten(0, 1), model, x, max_bytes)
+
+
+def jacobian_change(model: nn.Module, reference: nn.Module, x: Tensor, max_bytes: int = MAX_BYTES) -> Tensor:
+    """|J - J_0|_2, the largest singular value of the change of the Jacobian from ``reference`` to ``model``: scalar.
+
+    Source: arXiv 1905.10961, condition 2. Chapter: ``book/natural_gradient.ipynb``.
+    """
+
+    def difference(part: Tensor) -> Tensor:
+        return (jacobian(model, part) - jacobian(reference, part)).flatten(0, 1)
+
+    return spectral_norm(_gram(difference, model, x, max_bytes))
+
+
+def spectral_norm(D: Tensor) -> Tensor:
+    """The largest singular value of M from D = M M'."""
+    return torch.linalg.eigvalsh(D)[-1].clamp(min=0).sqrt()
+
+
+def _gram(rows: Callable[[Tensor], Tensor], model: nn.Module, x: Tensor, max_bytes: int) -> Tensor:
+    """M M' of a matrix whose rows (b C, P) for b examples ``rows`` computes."""
+    if not max_bytes > 0:
+        raise ValueError(f"max_bytes must be positive: got {max_bytes}")
+    with torch.no_grad():
+        outputs = model(x[:1]).numel()
+    each = outputs * sum(p.numel() * p.element_size() for p in model.parameters())
+    if len(x) * each <= max_bytes:
+        M = rows(x)
+        return M @ M.T
+    parts = x.split(max(1, max_bytes // (2 * each)))
+    blocks = []
+    for i, part in enumerate(parts):
+        M = rows(part)
+        blocks.append([M @ rows(other).T for other in parts[:i]] + [M @ M.T])
+    lower = [torch.cat([*row, *(blocks[j][i].T for j in range(i + 1, len(parts)))], 1) for i, row in enumerate(blocks)]
+    return torch.cat(lower)

@@ -1,0 +1,56 @@
+"""What does K-FAC do in function space? Its operator on the residuals, and the leverage scores that it turns into.
+
+Paper: arXiv 1905.10961, K-FAC. Chapter: ``book/natural_gradient.ipynb``.
+"""
+
+import torch
+from torch import Tensor
+
+
+def leverage_scores(x: Tensor) -> Tensor:
+    """l_i = x_i' (X'X)^+ x_i, in [0, 1], with sum l_i = rank(X): shape (n,).
+
+    An input with l_i near 1 points where no other does; K-FAC learns it first.
+
+    Args:
+        x: Shape (n, d), any rank. Where the rows are independent (n <= d), every score is 1.
+
+    Raises:
+        ValueError: x is no matrix.
+
+    Source: arXiv 1905.10961, K-FAC. Chapter: ``book/natural_gradient.ipynb``.
+
+    >>> leverage_scores(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
+    tensor([1.0000, 0.5000, 0.5000])
+    """
+    return projection(x).diagonal()
+
+
+def projection(a: Tensor) -> Tensor:
+    """A (A'A)^+ A', the orthogonal projection onto the column space of A (n, k): shape (n, n)."""
+    if a.ndim != 2:
+        raise ValueError(f"expected a matrix, one example a row: got shape {tuple(a.shape)}")
+    if len(a) <= a.shape[1]:  # wide: from A A', (n, n)
+        K = a @ a.T
+        return K @ torch.linalg.pinv(K, hermitian=True)
+    return a @ torch.linalg.pinv(a)
+
+
+def kfac_operator(x: Tensor, features: Tensor) -> Tensor:
+    """J F^+ J' of the Kronecker-factored F = (S'S) (x) (X'X): what one step with lr 1 takes off the residuals.
+
+    It is (X (X'X)^+ X') o (S (S'S)^+ S'). Where S has full row rank the second factor is the identity, and the
+    operator is the diagonal matrix of the leverage scores.
+
+    Args:
+        x: X, shape (n, d).
+        features: S, shape (n, m), from ``TwoLayer.features``.
+
+    Returns:
+        Shape (n, n).
+
+    Source: arXiv 1905.10961, K-FAC. Chapter: ``book/natural_gradient.ipynb``.
+    """
+    if len(x) != len(features):
+        raise ValueError(f"x and features must have a row for each example: got {len(x)} and {len(features)}")
+    return projection(x) * projection(features)
