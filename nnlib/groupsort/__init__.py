@@ -1,0 +1,80 @@
+"""Sorting as an activation: networks with a proven slope that can still make any function of that slope.
+
+Paper: Anil, Lucas, Grosse, Sorting out Lipschitz function approximation (ICML 2019, arXiv 1811.05381).
+Chapter: book/groupsort.ipynb. What the paper shares with BCOP (Björck, GroupSort, certificates) is in nnlib.lipschitz.
+
+layers.py         SpectralLinear, ParsevalLinear, RowLinear: dense layers bounded in other ways, in three norms
+networks.py       LipschitzMLP: K-Lipschitz for every activation and constraint; JacobianPenalty
+constructions.py  the theorems as networks with explicit weights
+wasserstein.py    critics for W_1 beside the exact value
+isometry.py       jacobian_spectrum at the start of training; undead_share
+classify.py       clean, attacked and certified accuracy of one trained classifier
+gan.py            a critic between a data set and a WGAN; the LWGAN
+"""
+
+from nnlib.groupsort.classify import classify, classify_run, margin, train_classifier
+from nnlib.groupsort.constructions import (
+    abs_from_maxmin,
+    absolute_value,
+    affine,
+    full_sort_from_maxmin,
+    lattice_interpolant,
+    leaky_relu_from_maxmin,
+    maxmin_from_abs,
+    maxmin_from_full_sort,
+    orthonormalised,
+    relu_ceiling,
+)
+from nnlib.groupsort.gan import gan_distance, gan_run, lipschitz_critic, train_gan
+from nnlib.groupsort.isometry import jacobian_spectrum, undead_share
+from nnlib.groupsort.layers import ParsevalLinear, RowLinear, SpectralLinear, project_, project_after, project_rows
+from nnlib.groupsort.networks import CONSTRAINTS, JacobianPenalty, LipschitzMLP, plain_mlp
+from nnlib.groupsort.wasserstein import (
+    Cones,
+    absolute_value_critic,
+    absolute_value_run,
+    cone_run,
+    dual_value,
+    exact_distance,
+    train_critic,
+)
+
+__all__ = [
+    "CONSTRAINTS",
+    "Cones",
+    "JacobianPenalty",
+    "LipschitzMLP",
+    "ParsevalLinear",
+    "RowLinear",
+    "SpectralLinear",
+    "abs_from_maxmin",
+    "absolute_value",
+    "absolute_value_critic",
+    "absolute_value_run",
+    "affine",
+    "classify",
+    "classify_run",
+    "cone_run",
+    "dual_value",
+    "exact_distance",
+    "full_sort_from_maxmin",
+    "gan_distance",
+    "gan_run",
+    "jacobian_spectrum",
+    "lattice_interpolant",
+    "leaky_relu_from_maxmin",
+    "lipschitz_critic",
+    "margin",
+    "maxmin_from_abs",
+    "maxmin_from_full_sort",
+    "orthonormalised",
+    "plain_mlp",
+    "project_",
+    "project_after",
+    "project_rows",
+    "relu_ceiling",
+    "train_classifier",
+    "train_critic",
+    "train_gan",
+    "undead_share",
+]

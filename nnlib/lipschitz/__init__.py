@@ -1,0 +1,80 @@
+"""Networks whose slope is bounded by construction, and what that bound is good for: what two papers share.
+
+Papers: Anil et al., Sorting out Lipschitz function approximation (arXiv 1811.05381); Li et al., Preventing gradient
+attenuation in Lipschitz constrained convolutional networks (arXiv 1911.00937). Chapters: book/groupsort.ipynb,
+book/bcop.ipynb.
+
+bjorck.py        bjorck: the nearest orthonormal matrix, by matrix products
+norms.py         operator norms of dense layers and of convolutions
+activations.py   GroupSort, MaxMin, FullSort, Maxout, Abs
+layers.py        Constrained: the contract of a Lipschitz layer; OrthogonalLinear; Normalize, Upsample
+losses.py        hinge_loss, margin_cross_entropy
+report.py        lipschitz_report: the bound from above, the slope from below, and where the difference is lost
+certificates.py  certify: radii within which no perturbation changes the class
+attacks.py       pgd; accuracies: clean >= attacked >= certified
+"""
+
+from nnlib.lipschitz.activations import Abs, FullSort, GroupSort, MaxMin, Maxout, activation
+from nnlib.lipschitz.attacks import CertificateBroken, accuracies, pgd
+from nnlib.lipschitz.bjorck import BASIN, COEFFICIENTS, bjorck, norm_bound, residual
+from nnlib.lipschitz.certificates import Certificate, NotCertifiable, certified_radius, certify, margins
+from nnlib.lipschitz.layers import (
+    Constrained,
+    Normalize,
+    OrthogonalLinear,
+    Upsample,
+    layer_bound,
+    orthogonal_matrix,
+)
+from nnlib.lipschitz.losses import hinge_loss, margin_cross_entropy
+from nnlib.lipschitz.norms import conv_norm, conv_norm_bound, conv_singular_values, dense_norm
+from nnlib.lipschitz.report import (
+    LayerBound,
+    LipschitzReport,
+    evaluating,
+    jacobians,
+    layer_bounds,
+    lipschitz_constant,
+    lipschitz_report,
+)
+
+__all__ = [
+    "BASIN",
+    "COEFFICIENTS",
+    "Abs",
+    "Certificate",
+    "CertificateBroken",
+    "Constrained",
+    "FullSort",
+    "GroupSort",
+    "LayerBound",
+    "LipschitzReport",
+    "MaxMin",
+    "Maxout",
+    "Normalize",
+    "NotCertifiable",
+    "OrthogonalLinear",
+    "Upsample",
+    "accuracies",
+    "activation",
+    "bjorck",
+    "certified_radius",
+    "certify",
+    "conv_norm",
+    "conv_norm_bound",
+    "conv_singular_values",
+    "dense_norm",
+    "evaluating",
+    "hinge_loss",
+    "jacobians",
+    "layer_bound",
+    "layer_bounds",
+    "lipschitz_constant",
+    "lipschitz_report",
+    "margin_cross_entropy",
+    "margins",
+    "norm_bound",
+    "orthogonal_matrix",
+    "pgd",
+    "residual",
+]

@@ -1,0 +1,146 @@
+"""Which orthonormal matrix is nearest to W? Björck's iteration finds it with matrix products alone.
+
+The answer is the polar factor U Vᵀ of W = U S Vᵀ. Each step pushes every singular value towards 1, and gradients flow
+through the steps, so that a layer can train W and use the orthonormal matrix.
+
+Paper: Björck and Bowie 1971; as a layer in arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# (1 - q)^(-1/2) = sum_i a_i q^i, with a_i = binomial(2 i, i) / 4^i: 1, 1/2, 3/8, 5/16, 35/128
+COEFFICIENTS = tuple(math.comb(2 * i, i) / 4**i for i in range(5))
+# Singular values from 0 up to here (excluded) go to 1 under steps of that order; beyond, to another value or nowhere.
+BASIN = {1: math.sqrt(3), 2: math.sqrt(7 / 3), 3: 1.5887, 4: 1.4939}
+MAX_STEPS = 40  # a singular value of 1e-12 of the largest would need fewer, at any order
+
+
+def bjorck(
+    weight: Tensor,
+    order: int = 2,
+    *,
+    tolerance: float | None = None,
+    steps: int | None = None,
+    scale: Tensor | float | None = None,
+) -> Tensor:
+    """The orthonormal matrix nearest to each of a batch of matrices: rows or columns, whichever are fewer.
+
+    With A_0 = W / scale and (for m <= n; else transposed) Q = I - A Aᵀ,
+
+        A <- (sum_{i=0..order} a_i Qⁱ) A,    a_i = binomial(2i, i) / 4ⁱ.
+
+    One step takes a residual ‖Q‖ < 1 to at most ‖Q‖^(order + 1). So steps go on until that power is within the
+    tolerance, and no product is spent on looking afterwards; at least one step is taken, because it carries the
+    derivative. An order p costs p + 1 products a step (orders 3 and 4 both cost 4).
+
+    Args:
+        weight: W, shape (..., m, n), float32 or float64, of full rank: a singular value 0 stays 0.
+        order: Of the polynomial, 1 to 4.
+        tolerance: Largest Frobenius norm of Q of a matrix at the end; by default 8 times the machine precision.
+        steps: Take exactly this many steps instead, whatever the residual.
+        scale: Divides W at the start; no gradient flows through it. By default :func:`norm_bound`, which is never
+            below the largest singular value, so that all start in (0, 1].
+
+    Returns:
+        Shape (..., m, n), singular values 1. Where W has no full rank the smallest stay below 1: see :func:`residual`.
+
+    Raises:
+        ValueError: another dtype, fewer than two axes, an order outside 1 to 4, or a matrix that is zero or not finite.
+
+    Source: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb
+
+    >>> weight = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    >>> rows = bjorck(weight)
+    >>> bool(torch.allclose(rows @ rows.mT, torch.eye(4, dtype=torch.float64)))
+    True
+    """
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"weight must be float32 or float64, lower precision can't be orthonormal: got {weight.dtype}")
+    if weight.ndim < 2:
+        raise ValueError(f"weight must have shape (..., m, n): got {tuple(weight.shape)}")
+    if order not in BASIN:
+        raise ValueError(f"order must be 1, 2, 3 or 4: got {order}")
+    if weight.shape[-2] > weight.shape[-1]:
+        return bjorck(weight.mT, order, tolerance=tolerance, steps=steps, scale=scale).mT
+    if tolerance is None:
+        tolerance = 8 * torch.finfo(weight.dtype).eps
+
+    gram = weight @ weight.mT  # (..., m, m)
+    if scale is None:
+        scale = _gram_bound(gram.detach())
+    scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
+    if not ((scale > 0) & scale.isfinite()).all():
+        raise ValueError("weight holds a matrix that is zero or not finite: it has no nearest orthonormal matrix")
+    identity = torch.eye(weight.shape[-2], dtype=weight.dtype, device=weight.device)
+    a = weight / scale
+    q = identity - gram / scale**2
+    for step in range(1, (MAX_STEPS if steps is None else steps) + 1):
+        left = torch.linalg.matrix_norm(q.detach()).amax() if steps is None else None
+        a = _polynomial(q, identity, order) @ a
+        if step == steps or (left is not None and left ** (order + 1) <= tolerance):
+            break
+        q = identity - a @ a.mT
+    return a
+
+
+def _polynomial(q: Tensor, identity: Tensor, order: int) -> Tensor:
+    """Sum of a_i Qⁱ, i = 0..order, in as few products as there are: 0, 1, 2, 2."""
+    _, a1, a2, a3, a4 = COEFFICIENTS
+    if order == 1:
+        return identity + a1 * q
+    square = q @ q
+    if order == 2:
+        return identity + a1 * q + a2 * square
+    high = a2 * identity + a3 * q + (a4 * square if order == 4 else 0)
+    return identity + a1 * q + square @ high
+
+
+def norm_bound(weight: Tensor) -> Tensor:
+    """A number that is never below the largest singular value, and equals it where rows or columns are orthogonal.
+
+        sigma_max(W)² = sigma_max(G) <= min(‖G‖_inf, ‖G‖_F),    G the smaller of W Wᵀ and Wᵀ W
+
+    Args:
+        weight: Shape (..., m, n).
+
+    Returns:
+        Shape (..., 1, 1).
+
+    Chapter: book/groupsort.ipynb
+
+    >>> round(norm_bound(3 * torch.eye(5)).item(), 4)
+    3.0
+    """
+    return _gram_bound(weight @ weight.mT if weight.shape[-2] <= weight.shape[-1] else weight.mT @ weight)
+
+
+def _gram_bound(gram: Tensor) -> Tensor:
+    rows = gram.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)  # (..., 1, 1)
+    frobenius = torch.linalg.matrix_norm(gram, keepdim=True)
+    margin = 1 + 4 * gram.shape[-1] * torch.finfo(gram.dtype).eps  # of the sums' rounding
+    return torch.minimum(rows, frobenius).sqrt() * margin
+
+
+def residual(weight: Tensor) -> Tensor:
+    """How far rows or columns (whichever are fewer) are from orthonormal: ‖I - W Wᵀ‖_F, measured in float64.
+
+    Every singular value s has |1 - s²| <= residual, so sigma_max <= sqrt(1 + residual).
+
+    Args:
+        weight: Shape (..., m, n).
+
+    Returns:
+        Shape (...), float64.
+
+    Chapter: book/groupsort.ipynb
+
+    >>> residual(torch.eye(3, 5)).item()
+    0.0
+    """
+    wide = weight if weight.shape[-2] <= weight.shape[-1] else weight.mT
+    wide = wide.double()
+    identity = torch.eye(wide.shape[-2], dtype=wide.dtype, device=wide.device)
+    return torch.linalg.matrix_norm(identity - wide @ wide.mT)

@@ -1,0 +1,213 @@
+"""By how much can a linear layer stretch its input? True operator norms, not those of a reshaped kernel.
+
+A circular convolution is block-diagonal in the Fourier basis, so its singular values are those of one small matrix a
+frequency (Sedghi et al., arXiv 1805.10408). All norms are computed in float64. Chapters: book/groupsort.ipynb,
+book/bcop.ipynb.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, svds
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d, pad
+
+DUAL = {1: math.inf, 2: 2, math.inf: 1}  # 1/p + 1/dual = 1
+
+
+def dense_norm(weight: Tensor, norms: tuple[float, float] = (2, 2)) -> Tensor:
+    """The operator norm of a matrix: max ‖W x‖_q over ‖x‖_p <= 1.
+
+    - (2, 2): the largest singular value;
+    - (p, inf): the largest row in the dual norm of p, for p = 1, 2, inf;
+    - (1, q): the largest column in the norm q, for q = 1, 2, inf.
+
+    Args:
+        weight: W, shape (out, in).
+        norms: (p, q).
+
+    Returns:
+        A float64 scalar.
+
+    Raises:
+        ValueError: for other pairs, whose norms are hard to compute.
+
+    Chapter: book/groupsort.ipynb
+
+    >>> weight = torch.tensor([[3.0, -4.0], [0.0, 1.0]])
+    >>> [round(dense_norm(weight, (p, math.inf)).item(), 3) for p in (1, 2, math.inf)]
+    [4.0, 5.0, 7.0]
+    """
+    weight, (p, q) = weight.detach().double(), norms
+    if norms == (2, 2):
+        return torch.linalg.matrix_norm(weight, 2)
+    if q == math.inf and p in DUAL:
+        return torch.linalg.vector_norm(weight, DUAL[p], dim=1).amax()
+    if p == 1 and q in DUAL:
+        return torch.linalg.vector_norm(weight, q, dim=0).amax()
+    raise ValueError(f"norms must be (2, 2), (1, q) or (p, inf) with p and q from 1, 2, inf: got {norms}")
+
+
+def conv_singular_values(weight: Tensor, size: int | tuple[int, int], *, stride: int = 1) -> Tensor:
+    """All singular values of a circular convolution.
+
+    With the kernel's taps wound onto the image and cut into the stride's s² phases, for each of the H W / s²
+    frequencies they are those of the matrix
+
+        What(u, v) = sum_{a, b} W[:, :, a, b] exp(-2 pi i (a u / H + b v / W)),    shape (c_out, c_in s²).
+
+    Args:
+        weight: Kernel, shape (c_out, c_in, k_h, k_w), cross-correlation as in torch. It may be larger than the image.
+        size: H and W of the input, multiples of the stride; one number for a square.
+        stride: s.
+
+    Returns:
+        Shape (H W / s², min(c_out, c_in s²)), float64, descending in each row.
+
+    Raises:
+        ValueError: a kernel of another shape, or a size that the stride does not divide.
+
+    Source: arXiv 1805.10408, theorem 6. Chapter: book/bcop.ipynb
+
+    >>> shift = torch.zeros(1, 1, 3, 3)
+    >>> shift[0, 0, 0, 1] = 1.0
+    >>> conv_singular_values(shift, 4).unique().tolist()
+    [1.0]
+    """
+    return torch.linalg.svdvals(torch.fft.fft2(_wound(weight, size, stride)).permute(2, 3, 0, 1).flatten(0, 1))
+
+
+def conv_norm(
+    weight: Tensor,
+    size: int | tuple[int, int],
+    *,
+    stride: int = 1,
+    padding_mode: str = "circular",
+    padding: int | None = None,
+) -> Tensor:
+    """The operator norm of a convolution on images of this size: its largest singular value.
+
+    Circular: over all frequencies (see :func:`conv_singular_values`). Zeros: of the operator itself, by Lanczos
+    iterations to a relative tolerance of 1e-10; that is never above the truth, so use :func:`conv_norm_bound` where a
+    proof is wanted.
+
+    Args:
+        weight: Kernel, shape (c_out, c_in, k_h, k_w).
+        size: H and W of the input.
+        stride: Of the convolution; for circular padding it divides H and W.
+        padding_mode: "circular" or "zeros".
+        padding: Zeros added at every side, by default k_h // 2; for circular padding it changes no singular value.
+
+    Returns:
+        A float64 scalar.
+
+    Raises:
+        ValueError: another padding mode, kernel or size.
+
+    Chapter: book/bcop.ipynb
+
+    >>> mean = torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64)
+    >>> round(conv_norm(mean, 8).item(), 3), round(conv_norm(mean, 8, padding_mode="zeros").item(), 3)
+    (1.0, 0.921)
+    """
+    if padding_mode == "circular":
+        half = torch.fft.rfft2(_wound(weight, size, stride)).permute(2, 3, 0, 1)  # a real kernel: the rest is conjugate
+        return _spectral(half).amax()
+    if padding_mode != "zeros":
+        raise ValueError(f"padding_mode must be circular or zeros: got {padding_mode!r}")
+    height, width = _pair(size)
+    weight = _checked(weight).cpu()
+    options = {"stride": stride, "padding": weight.shape[-2] // 2 if padding is None else padding}
+    shape = (1, weight.shape[1], height, width)
+    out = conv2d(torch.zeros(shape, dtype=torch.float64, device="cpu"), weight, **options)
+    if min(out.numel(), math.prod(shape)) < 2:  # a single number: nothing to iterate on
+        raise ValueError(f"the convolution of a {height} x {width} image has a single input or output")
+    # What transposing the convolution would leave off where the stride does not divide the size.
+    rest = [(n + 2 * options["padding"] - k) % stride for n, k in zip(shape[2:], weight.shape[2:], strict=True)]
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        return conv2d(torch.from_numpy(x.reshape(shape)), weight, **options).numpy().ravel()
+
+    def adjoint(y: np.ndarray) -> np.ndarray:
+        y = torch.from_numpy(y.reshape(out.shape))
+        return conv_transpose2d(y, weight, output_padding=tuple(rest), **options).numpy().ravel()
+
+    operator = LinearOperator((out.numel(), math.prod(shape)), matvec=forward, rmatvec=adjoint, dtype=np.float64)
+    start = np.random.default_rng(0).normal(size=min(operator.shape))
+    largest = svds(operator, k=1, tol=1e-10, v0=start, return_singular_vectors=False, maxiter=10_000)
+    return torch.tensor(largest[0], dtype=torch.float64, device="cpu")
+
+
+def conv_norm_bound(weight: Tensor, *, stride: int = 1, grid: int = 64) -> Tensor:
+    """A proven bound on the norm of a convolution for images of every size, circular or with zeros around.
+
+    Zero padding cuts a piece out of an infinite convolution, whose norm is the supremum of ‖What(theta)‖ over all
+    angles. Along one angle, u* What v is a trigonometric polynomial of degree d = (k - 1) / 2, and between points of a
+    grid of N such a polynomial rises by at most a factor 1 / cos(pi d / N) (Duffin and Schaeffer 1938). So
+
+        sup ‖What‖ <= max over the grid / (cos(pi d_h / N) cos(pi d_w / N)).
+
+    Args:
+        weight: Kernel, shape (c_out, c_in, k_h, k_w).
+        stride: As in :func:`conv_singular_values`.
+        grid: N, larger than the kernel.
+
+    Returns:
+        A float64 scalar; for orthogonal kernels of size 3 and N = 64 it is 1.0024.
+
+    Raises:
+        ValueError: a grid that is too coarse to prove anything.
+
+    Chapter: book/bcop.ipynb
+
+    >>> round(conv_norm_bound(torch.full((1, 1, 3, 3), 1 / 9)).item(), 4)
+    1.0024
+    """
+    kernel = _phases(_checked(weight), stride)
+    if grid <= max(kernel.shape[-2:]):
+        raise ValueError(f"grid must be larger than the kernel, {max(kernel.shape[-2:])}: got {grid}")
+    padded = pad(kernel, (0, grid - kernel.shape[-1], 0, grid - kernel.shape[-2]))
+    on_grid = _spectral(torch.fft.rfft2(padded).permute(2, 3, 0, 1)).amax()
+    rise = math.prod(math.cos(math.pi * (k - 1) / 2 / grid) for k in kernel.shape[-2:])
+    margin = 1 + 4 * math.prod(kernel.shape[1:]) * torch.finfo(torch.float64).eps  # of the sums' rounding
+    return on_grid / rise * margin
+
+
+def _spectral(matrices: Tensor) -> Tensor:
+    """Largest singular value of each matrix, (..., m, n) -> (...), from the smaller Gram matrix."""
+    gram = matrices @ matrices.mH if matrices.shape[-2] <= matrices.shape[-1] else matrices.mH @ matrices
+    return torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0).sqrt()
+
+
+def _phases(weight: Tensor, stride: int) -> Tensor:
+    """The kernel of the same map on the image cut into its s² phases: (c_out, c_in s², ceil(k / s), ceil(k / s))."""
+    if stride == 1:
+        return weight
+    out, channels, *taps = weight.shape
+    height, width = (math.ceil(k / stride) for k in taps)
+    weight = pad(weight, (0, width * stride - taps[1], 0, height * stride - taps[0]))
+    weight = weight.view(out, channels, height, stride, width, stride)
+    return weight.permute(0, 1, 3, 5, 2, 4).reshape(out, channels * stride**2, height, width)
+
+
+def _wound(weight: Tensor, size: int | tuple[int, int], stride: int) -> Tensor:
+    """The phases' kernel, wound onto the torus of the output's size: (c_out, c_in s², H / s, W / s)."""
+    height, width = _pair(size)
+    if height % stride or width % stride:
+        raise ValueError(f"size must be a multiple of the stride {stride}: got {height} x {width}")
+    kernel = _phases(_checked(weight), stride)
+    for axis, n in ((-2, height // stride), (-1, width // stride)):
+        wound = torch.zeros_like(kernel.narrow(axis, 0, 1)).repeat_interleave(n, axis)
+        kernel = wound.index_add(axis, torch.arange(kernel.shape[axis], device=kernel.device) % n, kernel)
+    return kernel
+
+
+def _checked(weight: Tensor) -> Tensor:
+    if weight.ndim != 4:
+        raise ValueError(f"weight must be a kernel of shape (c_out, c_in, k_h, k_w): got {tuple(weight.shape)}")
+    return weight.detach().double()
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)

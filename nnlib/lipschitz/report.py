@@ -1,0 +1,276 @@
+"""How steep is a network, at most and at least, and where between input and output is the difference lost?
+
+The bound is a product over the layers, the attained value a gradient's norm at one point. That gradient passes the same
+layers, so that the two can be compared factor by factor. Chapters: book/groupsort.ipynb, book/bcop.ipynb.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.linalg import vector_norm
+
+from nnlib.lipschitz.layers import Norms, layer_bound
+from nnlib.lipschitz.norms import DUAL
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """What one layer promises.
+
+    Args:
+        name: Its place in the network, as in ``named_modules``.
+        layer: The module.
+        bound: On its gain, from the norm ``norms[0]`` of its input to ``norms[1]`` of its output.
+        residual: Distance of its weight from its constraint.
+        norms: (p, q), where a layer that is Lipschitz in every norm takes the norm it meets.
+    """
+
+    name: str
+    layer: nn.Module
+    bound: float
+    residual: float
+    norms: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class LipschitzReport:
+    """Bounds from above and from below on a network's Lipschitz constant, layer by layer.
+
+    Args:
+        frame: One row a layer: ``layer, kind, bound, residual, attained, lost``. ``attained`` is the factor by which
+            the steepest gradient found changes its norm on its way back through the layer, ``lost`` is
+            1 - attained / bound.
+        upper: Product of the bounds: proven.
+        lower: Product of the attained factors, the norm of the Jacobian at ``point``: a bound from below.
+        point: Where it is attained, shape of one input.
+        norms: (p, q) of input and output.
+    """
+
+    frame: pd.DataFrame
+    upper: float
+    lower: float
+    point: Tensor
+    norms: tuple[float, float]
+
+    @property
+    def gap(self) -> float:
+        """upper / lower, at least 1 up to rounding."""
+        return self.upper / self.lower if self.lower else math.inf
+
+
+def layer_bounds(model: nn.Module, p: float | None = None) -> list[LayerBound]:
+    """The bounds of a network's layers, from input to output; their norms must fit together.
+
+    Args:
+        model: ``nn.Sequential``, nested or not, of layers with a bound (see :func:`layer_bound`).
+        p: The norm of the input; by default the one that the first layer with a norm asks for, else 2.
+
+    Raises:
+        ValueError: naming the layer that has no bound, or whose norm is not what the one before it gives.
+
+    Chapter: book/groupsort.ipynb
+
+    >>> [row.bound for row in layer_bounds(nn.Sequential(nn.Flatten(), nn.ReLU()))]
+    [1.0, 1.0]
+    """
+    found: list[tuple[str, nn.Module, float, float, Norms]] = []
+    named = list(_leaves(model, ""))
+    if p is None:
+        asked = [getattr(layer, "norms", None) for _, layer in named]
+        p = next((norms[0] for norms in asked if norms), 2)
+    here = p
+    for name, layer in named:
+        try:
+            bound, residual, norms = layer_bound(layer, (here, here))
+        except ValueError as error:
+            raise ValueError(f"layer {name or 'model'}: {error}") from error
+        if norms is not None and norms[0] != here:
+            raise ValueError(
+                f"layer {name} ({layer}) is bounded from the {norms[0]}-norm, but it is given the {here}-norm"
+            )
+        norms = norms or (here, here)
+        found.append(LayerBound(name, layer, bound, residual, norms))
+        here = norms[1]
+    return found
+
+
+def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(module, nn.Sequential) and not hasattr(module, "lipschitz_bound"):
+        for key, child in module.named_children():
+            yield from _leaves(child, f"{name}.{key}" if name else key)
+    else:
+        yield name, module
+
+
+def lipschitz_constant(model: nn.Module, p: float | None = None) -> float:
+    """The product of the layers' bounds: a proven Lipschitz constant of the network.
+
+    Args:
+        model: As for :func:`layer_bounds`.
+        p: As for :func:`layer_bounds`.
+
+    Chapter: book/groupsort.ipynb
+
+    >>> round(lipschitz_constant(nn.Sequential(nn.Linear(1, 1), nn.ReLU()).requires_grad_(False).apply(
+    ...     lambda layer: layer.weight.fill_(-2) if hasattr(layer, "weight") else None)), 6)
+    2.0
+    """
+    with evaluating(model):
+        return math.prod(row.bound for row in layer_bounds(model, p))
+
+
+@torch.enable_grad()
+def lipschitz_report(
+    model: nn.Module,
+    data: Tensor | tuple[Tensor, Tensor],
+    p: float | None = None,
+    *,
+    points: int = 64,
+    steps: int = 50,
+    seed: int = 0,
+) -> LipschitzReport:
+    """For each layer the proven bound, the attained value, and what is lost between them.
+
+    From above: the product of the bounds. From below: pairs of points, started at data, climb the slope
+    ‖f(x) - f(x')‖_q / ‖x - x'‖_p; then the Jacobian is computed at all points met, and the largest norm counts. (The
+    slope of a piecewise linear network has no gradient at a point, between two points it has.)
+
+    Args:
+        model: As for :func:`layer_bounds`; measured in evaluation mode.
+        data: Inputs to start from, shape (n, ...), or a split of a data set.
+        p: Norm of the input, as for :func:`layer_bounds`.
+        points: How many of them to use, drawn with ``seed``.
+        steps: Of the ascent.
+        seed: Of the draws.
+
+    Returns:
+        A :class:`LipschitzReport`.
+
+    Raises:
+        ValueError: naming a layer without a bound.
+
+    Chapter: book/groupsort.ipynb
+
+    >>> from nnlib.lipschitz import MaxMin, OrthogonalLinear
+    >>> model = nn.Sequential(OrthogonalLinear(3, 8, seed=0), MaxMin(), OrthogonalLinear(8, 3, seed=1))
+    >>> report = lipschitz_report(model, torch.eye(3))
+    >>> abs(report.upper - 1) < 1e-5, report.lower <= report.upper + 1e-5
+    (True, True)
+    """
+    x = data if isinstance(data, Tensor) else data[0]
+    generator = torch.Generator("cpu").manual_seed(seed)
+    x = x[torch.randperm(len(x), generator=generator, device="cpu")[:points].to(x.device)].detach()
+    parameter = next(model.parameters(), None)
+    x = x if parameter is None else x.to(parameter)
+    with evaluating(model):
+        rows = layer_bounds(model, p)
+        norms = (rows[0].norms[0], rows[-1].norms[1])
+        met = torch.cat([x, _climb(model, x, norms, steps, generator)])
+        jacobian = torch.cat([jacobians(model, part) for part in met.split(64)])
+        best = int(_operator_norms(jacobian, norms).argmax())
+        gains = _path(rows, met[best : best + 1], _dual_vector(jacobian[best], norms))
+    frame = pd.DataFrame(
+        {
+            "layer": [row.name for row in rows],
+            "kind": [type(row.layer).__name__ for row in rows],
+            "bound": [row.bound for row in rows],
+            "residual": [row.residual for row in rows],
+            "attained": gains,
+        }
+    )
+    frame["lost"] = (1 - frame.attained / frame.bound).clip(lower=0)
+    return LipschitzReport(frame, math.prod(frame.bound), math.prod(gains), met[best], norms)
+
+
+@contextmanager
+def evaluating(model: nn.Module):
+    """The model in evaluation mode, and afterwards each of its modules in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@torch.enable_grad()
+def jacobians(model: nn.Module, x: Tensor) -> Tensor:
+    """Derivatives of all outputs with respect to all inputs.
+
+    Args:
+        model: Maps (n, ...) to (n, outputs), each row by itself.
+        x: Shape (n, ...).
+
+    Returns:
+        Shape (n, outputs, inputs), inputs flattened.
+
+    Chapter: book/groupsort.ipynb
+
+    >>> jacobians(nn.ReLU(), torch.tensor([[1.0, -1.0]])).tolist()
+    [[[1.0, 0.0], [0.0, 0.0]]]
+    """
+    x = x.detach().requires_grad_()
+    out = model(x).flatten(1)  # (n, outputs)
+    rows = [torch.autograd.grad(out[:, j].sum(), x, retain_graph=True)[0] for j in range(out.shape[1])]
+    return torch.stack([row.flatten(1) for row in rows], 1)
+
+
+def _climb(model: nn.Module, x: Tensor, norms: tuple[float, float], steps: int, generator: torch.Generator) -> Tensor:
+    """Points met by pairs that climb the slope between them: both ends, and points on the way from one to the other."""
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu").to(x)
+    spread = (x - x.mean(0)).square().mean().sqrt().item() or 1.0  # of the data; 1 where they are all the same
+    pair = torch.stack([x, x + spread * noise])  # (2, n, ...)
+    for step in range(steps):
+        pair = pair.detach().requires_grad_()
+        values = model(pair.flatten(0, 1)).unflatten(0, (2, -1))
+        rise = vector_norm((values[0] - values[1]).flatten(1), norms[1], dim=1)
+        run = vector_norm((pair[0] - pair[1]).flatten(1), norms[0], dim=1)
+        tiny = torch.finfo(x.dtype).tiny
+        (slope,) = torch.autograd.grad((rise.clamp(min=tiny).log() - run.clamp(min=tiny).log()).sum(), pair)
+        length = vector_norm(slope.flatten(2), dim=2).clamp(min=tiny).view(2, -1, *[1] * (x.ndim - 1))
+        width = run.detach().view(1, -1, *[1] * (x.ndim - 1))
+        pair = pair + 0.5 * (1 - step / steps) * width * slope / length
+    first, second = pair.detach()
+    return torch.cat([first + t * (second - first) for t in (0.0, 0.25, 0.5, 0.75, 1.0)])
+
+
+def _operator_norms(jacobian: Tensor, norms: tuple[float, float]) -> Tensor:
+    """max ‖J v‖_q over ‖v‖_p <= 1, (n, outputs, inputs) -> (n)."""
+    p, q = norms
+    if jacobian.shape[1] == 1:  # one output: every q-norm is the absolute value
+        return vector_norm(jacobian[:, 0], DUAL[p], dim=1)
+    if norms == (2, 2):
+        return torch.linalg.matrix_norm(jacobian, 2)
+    if q == math.inf:
+        return vector_norm(jacobian, DUAL[p], dim=2).amax(1)
+    return vector_norm(jacobian, q, dim=1).amax(1)  # p = 1
+
+
+def _dual_vector(jacobian: Tensor, norms: tuple[float, float]) -> Tensor:
+    """u with ‖u‖_(dual of q) = 1 and ‖Jᵀ u‖_(dual of p) = ‖J‖, for J of shape (outputs, inputs)."""
+    p, q = norms
+    if norms == (2, 2):
+        return torch.linalg.svd(jacobian, full_matrices=False).U[:, 0]
+    if q == math.inf or len(jacobian) == 1:
+        row = int(vector_norm(jacobian, DUAL[p], dim=1).argmax())
+        return nn.functional.one_hot(torch.tensor(row, device=jacobian.device), len(jacobian)).to(jacobian)
+    column = jacobian[:, int(vector_norm(jacobian, q, dim=0).argmax())]  # p = 1
+    return column.sign() if q == 1 else column / vector_norm(column)
+
+
+def _path(rows: list[LayerBound], x: Tensor, u: Tensor) -> list[float]:
+    """By how much each layer changes the norm of the gradient of u . f on its way back."""
+    inputs = [x.detach().requires_grad_()]
+    for row in rows:
+        inputs.append(row.layer(inputs[-1]))
+    gradients = torch.autograd.grad((inputs[-1].flatten() * u).sum(), inputs)
+    sizes = [vector_norm(gradients[0].flatten(), DUAL[rows[0].norms[0]]).item()]
+    sizes += [vector_norm(g.flatten(), DUAL[row.norms[1]]).item() for g, row in zip(gradients[1:], rows, strict=True)]
+    return [before / after if after else 0.0 for before, after in pairwise(sizes)]

@@ -1,0 +1,69 @@
+"""Tensors follow the device and dtype of their inputs: under a default device without storage, everything runs."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nnlib.data import load
+from nnlib.groupsort import (
+    Cones,
+    JacobianPenalty,
+    LipschitzMLP,
+    exact_distance,
+    jacobian_spectrum,
+    lattice_interpolant,
+    plain_mlp,
+    project_,
+    project_rows,
+    train_classifier,
+    train_critic,
+)
+from nnlib.groupsort.gan import gan_distance, train_gan
+
+
+def all_of(dtype):
+    where = {"dtype": dtype, "device": "cpu"}
+    x = torch.rand(6, 4, generator=torch.Generator("cpu").manual_seed(0), **where)
+    found = {f"rows {onto}": project_rows(x, 1, onto) for onto in ("ball", "sphere", "scaling")}
+    for constraint in ("Björck", "spectral norm", "Parseval", "rows", "rows after step", "mixed"):
+        model = LipschitzMLP([4, 8, 2], "MaxMin", constraint, **where)
+        project_(model)
+        found[constraint] = model(x)
+    penalised = JacobianPenalty(plain_mlp([4, 8, 2], **where))
+    found["penalised"] = penalised(x)
+    found["penalty"] = penalised.penalty
+    critic = LipschitzMLP([2, 8, 1], "GroupSort4", **where)
+    train_critic(critic, Cones(2, dtype=dtype), steps=2, batch_size=4)
+    found["critic"] = critic(x[:, :2])
+    p, q = Cones(3, (-2.0, 2.0), dtype)(4, torch.Generator("cpu").manual_seed(0))
+    found["distance"] = torch.tensor(exact_distance(p, q), **where)
+    found["spectrum"] = jacobian_spectrum("MaxMin", 2, 8, "spectral norm").to(dtype)
+    points = x[:, :2].double()
+    found["lattice"] = lattice_interpolant(points, points[:, 0] / 2, math.inf)(points).to(dtype)
+    data = load("digits").to("cpu", dtype)
+    found["classifier"] = train_classifier(data, hidden=(8,), epochs=1, batch_size=700, **where)(data.test.x)
+    images = data.train.x[:40]
+    generator = train_gan(images, steps=1, batch_size=4, n_critic=1)
+    distance = gan_distance(images, generator, "MaxMin", hidden=(8,), steps=1, batch_size=4, n_test=10)
+    found["gan"] = torch.tensor(list(distance.values()), **where)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_tensor_is_made_without_a_device(dtype):
+    plain = all_of(dtype)
+    with torch.device("meta"):
+        found = all_of(dtype)
+    for name, expected in plain.items():
+        assert found[name].device.type == "cpu", name
+        assert found[name].dtype == dtype, name
+        torch.testing.assert_close(found[name], expected, rtol=0, atol=0, msg=name)
+
+
+def test_a_layer_without_a_device_lives_on_the_default_one():
+    with torch.device("meta"):
+        layer = LipschitzMLP([2, 3], "MaxMin")[1]
+    assert layer.raw.device == layer.bias.device == torch.device("meta")
+    assert isinstance(layer.raw, nn.Parameter)
