@@ -125,7 +125,7 @@ def fit(
         decays: For each, an exponential moving average of the iterates is kept and measured; each in (0, 1).
         splits: Which splits to measure.
         evaluate_at: Steps to measure at, 0 being before the first; by default the end of each epoch and of training.
-        stop: Called with the rows of each evaluation; training ends where it returns True.
+        stop: Called with the rows of each evaluation, to which it may add columns; training ends where it returns True.
         keep_best: Give the model, at the end, its weights at the evaluation of lowest validation loss.
         checkpoint: File to save to, and to go on from where it exists: the result equals that of an unbroken run.
         checkpoint_every: Number of steps between two saves; one more is made at the end.

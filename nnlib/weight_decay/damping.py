@@ -1,0 +1,77 @@
+"""Mechanism 3: how much damping does the direction of the weights see?
+
+For scale-invariant weights C(theta) = C(theta_hat)/|theta|^2 and grad(theta) = grad(theta_hat)/|theta|, so a damped
+step is the step at theta_hat with damping |theta|^2 lambda, times |theta|. Long weights turn K-FAC into SGD.
+Paper: arXiv 1810.12281, section 4.3. Chapter: ``book/weight_decay.ipynb``.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from nnlib.curvature import factors
+
+
+def effective_damping(damping: float, norm: float | Tensor) -> float | Tensor:
+    """|theta|^2 damping: what is added to the curvature of the direction theta/|theta|.
+
+    Args:
+        damping: lambda, as the optimiser has it.
+        norm: |theta|, a number or tensor of any shape.
+
+    Source: arXiv 1810.12281, section 4.3. Chapter: ``book/weight_decay.ipynb``.
+
+    >>> effective_damping(1e-3, 10.0)
+    0.1
+    """
+    return damping * norm**2
+
+
+def damped_direction(curvature: Tensor, gradient: Tensor, damping: float) -> Tensor:
+    """(C + damping I)^-1 g as a unit vector: from the natural gradient (damping 0) to the plain one (infinite).
+
+    Args:
+        curvature: C, symmetric and positive semi-definite, (d, d).
+        gradient: g, (d,), not zero.
+        damping: Not negative; with a singular C, positive.
+
+    Returns:
+        Shape (d,).
+
+    Raises:
+        ValueError: where the damped matrix is not positive definite, or the gradient is zero.
+
+    Source: arXiv 1810.12281, section 4.3. Chapter: ``book/weight_decay.ipynb``.
+
+    >>> damped_direction(torch.diag(torch.tensor([1.0, 3.0])), torch.tensor([1.0, 3.0]), 0.0)
+    tensor([0.7071, 0.7071])
+    """
+    if not (damping >= 0 and gradient.norm() > 0):
+        raise ValueError(f"damping must not be negative and the gradient not zero: got {damping} and {gradient}")
+    damped = curvature + damping * torch.eye(len(gradient), dtype=gradient.dtype, device=gradient.device)
+    L, info = torch.linalg.cholesky_ex(damped)
+    if info.item() != 0:
+        raise ValueError(f"the damped curvature is not positive definite with damping {damping}: raise it")
+    step = torch.cholesky_solve(gradient[:, None], L)[:, 0]
+    return step / step.norm()
+
+
+def normalised_curvature(model: nn.Module, x: Tensor, layer: str, fisher: str = "exact", seed: int = 0) -> float:
+    """|W|^2 tr(S (x) A), the trace of a layer's K-FAC block at the normalised weights W/|W|.
+
+    The factors are those of the statistics of the batch x where the model is in training mode. With ``fisher="exact"``
+    it is the Fisher matrix, which vanishes as predictions become certain; with ``gauss_newton_exact`` it is J'J, which
+    does not.
+
+    Args:
+        model: Maps (B, ...) to logits (B, C).
+        x: Shape (B, ...).
+        layer: Name of a layer with a Kronecker block.
+        fisher: As in :func:`nnlib.curvature.factors`.
+        seed: Of sampled targets.
+
+    Source: arXiv 1810.12281, section 4.3, the figure on the Fisher and Gauss-Newton norms.
+    Chapter: ``book/weight_decay.ipynb``.
+    """
+    block = factors(model, x, fisher=fisher, seed=seed, layers=[layer])[layer]
+    scale = model.get_submodule(layer).weight.detach().square().sum()
+    return float(scale * block.A.trace() * block.S.trace())

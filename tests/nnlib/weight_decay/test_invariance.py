@@ -1,0 +1,271 @@
+"""Mechanism 1: what the length of weights under BatchNorm does and does not do."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from nnlib.data import load
+from nnlib.models import MLP, VGG, ResNet, SmallCNN
+from nnlib.weight_decay import (
+    Sphere,
+    effective_lr,
+    equilibrium_norm,
+    equilibrium_turn,
+    invariant_layers,
+    make_optimizer,
+    matched_lr,
+    rescale_,
+    set_norms_,
+    walk,
+    weight_norms,
+)
+from nnlib.weight_decay.damping import effective_damping
+
+DIGITS = load("digits").to(dtype=torch.float64).train
+
+
+EPS = 1e-30  # torch wants it positive
+
+
+def net(eps=EPS, batch_norm=True):
+    model = MLP([64, 24, 24, 10], batch_norm=batch_norm, seed=0, dtype=torch.float64)
+    for module in model.modules():
+        if hasattr(module, "eps"):
+            module.eps = eps
+    return model
+
+
+def losses(model, optimizer, steps=30):
+    found = []
+    for step in range(steps):
+        batch = slice(40 * (step % 30), 40 * (step % 30) + 40)
+        loss = cross_entropy(model(DIGITS.x[batch]), DIGITS.y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.detach())
+    return torch.stack(found)
+
+
+def freeze_last(model):
+    """Only the layers under BatchNorm are trained: their scale is all that changes between the two runs."""
+    for parameter in model.layers[-1].parameters():
+        parameter.requires_grad_(False)
+    return model
+
+
+CASES = {
+    "SGD": ("SGD", {"momentum": 0.0}),
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "Adam": ("Adam", {"eps": 1e-300}),
+    "K-FAC-G": ("K-FAC-G", {"damping": 1e-3, "update_factors_every": 1, "update_inverses_every": 3}),
+    "K-FAC-F": ("K-FAC-F", {"damping": 1e-3, "update_factors_every": 1, "update_inverses_every": 3}),
+}
+
+
+def pair(case, c, power_shift=0.0, damping_matched=True):
+    """Losses of the run from theta and of the run from c theta with the matched learning rate."""
+    method, options = CASES[case]
+    lr = {"SGD": 0.5, "Adam": 0.01}.get(method, 0.05)
+    plain, scaled = freeze_last(net()), freeze_last(net())
+    rescale_(scaled, c)
+    if "damping" in options and damping_matched:
+        other = options | {"damping": options["damping"] / c**2}
+    else:
+        other = options
+    first = losses(plain, make_optimizer(plain, method, lr, **options))
+    second = losses(scaled, make_optimizer(scaled, method, matched_lr(method, lr, c) * c**power_shift, **other))
+    return first, second
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("c", [0.3, 3.7])
+def test_a_rescaled_start_with_the_matched_learning_rate_visits_the_same_functions(case, c):
+    """(c theta, c^2 lr) for SGD and momentum, (c theta, c lr) for Adam, (c theta, lr) for K-FAC with damping/c^2."""
+    first, second = pair(case, c)
+    assert first[0] > 1.2 * first[-1]  # something was learnt
+    torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_another_learning_rate_does_not(case):
+    """Negative control: half a power of c more changes the losses."""
+    first, second = pair(case, 3.7, power_shift=0.5)
+    assert (first - second).abs().max() > 1e-3
+
+
+def test_kfac_with_the_same_damping_does_not_visit_the_same_functions():
+    """The damping that the direction sees has changed by c^2."""
+    first, second = pair("K-FAC-G", 3.7, damping_matched=False)
+    assert (first - second).abs().max() > 1e-3
+
+
+def test_the_eps_of_batch_norm_breaks_the_invariance_of_short_weights():
+    x = DIGITS.x[:100]
+    for c, differs in ((1e-3, True), (1.0, False)):
+        model = net(eps=1e-5)
+        expected = net()(x)
+        rescale_(model, c)
+        error = (model(x) - expected).abs().max()
+        assert (error > 1e-2) == differs
+
+
+def test_the_gradient_is_orthogonal_to_the_weights_and_shrinks_with_their_length():
+    for c in (1.0, 5.0):
+        model = net()
+        rescale_(model, c)
+        cross_entropy(model(DIGITS.x), DIGITS.y).backward()
+        weights = [model.get_submodule(name).weight for name in invariant_layers(model)]
+        for w in weights:
+            assert abs((w * w.grad).sum()) < 1e-12 * w.norm() * w.grad.norm() + 1e-14
+        grads = [w.grad for w in weights]
+        if c == 1.0:
+            first = grads
+    for a, b in zip(first, grads, strict=True):
+        torch.testing.assert_close(a, 5 * b)
+
+
+def test_squared_length_grows_by_the_square_of_each_step():
+    """|W|^2 -> |W|^2 + lr^2 |g|^2 for SGD without momentum and without decay; the output layer does not do so."""
+    model, lr = net(), 0.5
+    optimizer = make_optimizer(model, "SGD", lr, momentum=0.0)
+    for step in range(20):
+        batch = slice(50 * step, 50 * step + 50)
+        before = weight_norms(model)
+        model.zero_grad()
+        cross_entropy(model(DIGITS.x[batch]), DIGITS.y[batch]).backward()
+        optimizer.step()
+        after = weight_norms(model)
+        for name in after:
+            g = float(model.get_submodule(name).weight.grad.norm())
+            exact = math.isclose(after[name] ** 2, before[name] ** 2 + lr**2 * g**2, rel_tol=1e-12)
+            assert exact == (name in invariant_layers(model)), name
+
+
+def test_direction_moves_as_with_the_effective_learning_rate_up_to_second_order():
+    """u' = u - lr/|theta|^2 P g_hat + O(lr^2): halving lr divides the error by four."""
+    problem = Sphere(torch.diag(torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)))
+    theta = torch.tensor([1.0, -2.0, 2.0], dtype=torch.float64)  # |theta| = 3
+    u = theta / 3
+    errors = []
+    for lr in (0.1, 0.05, 0.025):
+        new = theta - lr * problem.gradient(theta)
+        predicted = u - effective_lr("SGD", lr, 3.0) * problem.gradient(u)
+        errors.append(float((new / new.norm() - predicted).norm()))
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.05) and errors[1] / errors[2] == pytest.approx(4, rel=0.05)
+
+
+@pytest.mark.parametrize("weight_decay", [0.03, 0.3])
+@pytest.mark.parametrize("start", [0.3, 8.0])
+def test_length_settles_where_growth_and_decay_cancel(weight_decay, start):
+    """From a short and from a long start; the paper's |theta|^4 = lr |g_hat|^2/(2 wd)."""
+    problem = Sphere(torch.diag(torch.linspace(1, 4, 20, dtype=torch.float64)), noise=1.0)
+    theta = start * torch.nn.functional.normalize(torch.ones(20, dtype=torch.float64), dim=0)
+    path = walk(problem, theta, "SGD", 0.2, 6000, weight_decay=weight_decay)
+    late = slice(3000, None)
+    measured = float(path.norm[late].pow(4).mean())
+    mean_square = float(path.gradient[late].square().mean())
+    assert measured == pytest.approx(0.2 * mean_square / (2 * weight_decay), rel=0.06)
+    assert measured == pytest.approx(equilibrium_norm(0.2, weight_decay, mean_square**0.5) ** 4, rel=0.03)
+
+
+def test_equilibrium_is_a_fixed_point_of_the_exact_recursion():
+    lr, wd, g = 0.3, 0.7, 2.0
+    square = equilibrium_norm(lr, wd, g) ** 2
+    assert (1 - lr * wd) ** 2 * square + lr**2 * g**2 / square == pytest.approx(square, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", ["SGD", "K-FAC"])
+def test_at_equilibrium_every_step_turns_the_weights_by_the_same_angle_whatever_the_method(method):
+    """The root of twice lr times decay: the gradient's size and the curvature have dropped out."""
+    problem = Sphere(torch.diag(torch.linspace(1, 4, 40, dtype=torch.float64)), noise=1.0)
+    theta = torch.full((40,), 0.3, dtype=torch.float64)
+    path = walk(problem, theta, method, 0.1, 2500, weight_decay=0.05, damping=0.03)
+    turn = float(path.turn[1500:].square().mean().sqrt())
+    assert turn == pytest.approx(equilibrium_turn(0.1, 0.05), rel=0.03)
+    assert equilibrium_turn(0.1, 0.05) == pytest.approx((2 * 0.1 * 0.05) ** 0.5, rel=0.01)
+
+
+def test_walk_follows_the_formulas_of_its_docstring_for_one_step():
+    problem = Sphere(torch.diag(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)))
+    theta = torch.tensor([2.0, 1.0, -1.0], dtype=torch.float64)
+    g, C = problem.gradient(theta), problem.curvature(theta)
+    x = theta.clone().requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(problem.loss(x), x)[0], g)
+    steps = {
+        "SGD": g,
+        "Adam": g.sign(),  # v starts without bias: the first step is g/|g|, entry by entry
+        "K-FAC": torch.linalg.solve(C + 0.1 * torch.eye(3, dtype=torch.float64), g),
+    }
+    for method, step in steps.items():
+        quiet = Sphere(problem.H, noise=0.0)
+        path = walk(quiet, theta, method, 0.05, 1, weight_decay=0.5, damping=0.1)
+        expected = (1 - 0.05 * 0.5) * theta - 0.05 * step
+        torch.testing.assert_close(path.norm[1], expected.norm())
+        torch.testing.assert_close(path.loss[1], problem.loss(expected))
+        cosine = expected @ theta / (expected.norm() * theta.norm())
+        torch.testing.assert_close(path.turn[0].cos(), cosine)
+
+
+@pytest.mark.parametrize("method", ["SGD", "K-FAC"])
+@pytest.mark.parametrize("c", [0.5, 4.0])
+def test_on_the_sphere_a_rescaled_walk_has_the_same_losses(method, c):
+    problem = Sphere(torch.diag(torch.linspace(1, 4, 5, dtype=torch.float64)), noise=0.5)
+    theta = torch.ones(5, dtype=torch.float64)
+    lr = 0.1
+    other = lr * c**2 if method == "SGD" else lr
+    first = walk(problem, theta, method, lr, 40, damping=0.01)
+    second = walk(problem, c * theta, method, other, 40, damping=0.01 / c**2)
+    torch.testing.assert_close(first.loss, second.loss, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(c * first.norm, second.norm, rtol=1e-8, atol=1e-10)
+
+
+def test_layers_under_batch_norm_are_found_in_every_family_of_networks():
+    cnn = SmallCNN(width=2, image_size=8, batch_norm=True)
+    assert invariant_layers(cnn) == ["layers.0", "layers.4", "layers.9"]
+    for model in (VGG(11, width=1 / 32), ResNet(8), net()):
+        *hidden, last = [name for name, m in model.named_modules() if hasattr(m, "weight") and m.weight is not None]
+        assert invariant_layers(model) == hidden and last not in invariant_layers(model)
+    assert invariant_layers(SmallCNN(width=2, image_size=8)) == []
+
+
+def test_norms_can_be_set_and_only_lengths_change():
+    model = net()
+    rescale_(model, 2.0)
+    before = {name: model.get_submodule(name).weight.detach().clone() for name in weight_norms(model)}
+    set_norms_(model, {"layers.1": 3.0})
+    assert weight_norms(model)["layers.1"] == pytest.approx(3.0, rel=1e-12)
+    after = model.get_submodule("layers.1").weight
+    torch.testing.assert_close(after / after.norm(), before["layers.1"] / before["layers.1"].norm())
+    assert torch.equal(model.get_submodule("layers.4").weight, before["layers.4"])
+
+
+def test_effective_rates_have_the_powers_of_the_matched_ones():
+    for method in ("SGD", "Adam", "K-FAC-G"):
+        assert effective_lr(method, matched_lr(method, 0.1, 3.0), 3.0) == pytest.approx(0.1)
+    assert effective_damping(0.1, 3.0) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: set_norms_(net(), {"layers.0": 1.0}), "no layer 'layers.0'"),
+        (lambda: set_norms_(net(), {"layers.1": 0.0}), "norms must be positive"),
+        (lambda: rescale_(net(batch_norm=False), 2.0), "0 layers"),
+        (lambda: rescale_(net(), -1.0), "c must be positive"),
+        (lambda: matched_lr("K-FAC", 0.1, 2.0), "method must be one of SGD"),
+        (lambda: equilibrium_norm(0.1, 0.0, 1.0), "must be positive"),
+        (lambda: equilibrium_turn(1.0, 1.5), "product below 1"),
+        (lambda: equilibrium_norm(1.0, 2.5, 1.0), "product below 2"),
+        (lambda: Sphere(torch.eye(1)), "2 x 2 or larger"),
+        (lambda: Sphere(torch.ones(2, 2)), "symmetric positive definite"),
+        (lambda: Sphere(torch.eye(2), -1.0), "noise must not be negative"),
+        (lambda: walk(Sphere(torch.eye(2)), torch.ones(2), "GD", 0.1, 1), "method must be SGD, Adam or K-FAC"),
+        (lambda: walk(Sphere(torch.eye(2)), torch.ones(2), "SGD", 0.1, 0), "steps >= 1"),
+    ],
+)
+def test_a_wrong_argument_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
