@@ -1,0 +1,231 @@
+"""What do all Lipschitz convolutions share? Rearranging pixels for a stride, circular padding, and honest measuring.
+
+Paper: Li et al., arXiv 1911.00937, sections 3 and 5. Chapter: book/bcop.ipynb.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pixel_unshuffle
+from torch.nn.functional import pad as torch_pad
+
+from nnlib.lipschitz import Constrained, conv_norm, conv_norm_bound, conv_singular_values
+
+LARGEST_DENSE = 4096  # rows and columns of an operator that is written out as a matrix
+
+
+class LipschitzConv(Constrained):
+    """What the layers below share. Subclasses compute ``weight`` and may know a better bound than the measured norm.
+
+    Args:
+        c_in: Channels of the image.
+        c_out: Channels of the output.
+        kernel_size: k, odd or even, a multiple of the stride.
+        stride: s. The image is first rearranged, (c_in, H, W) to (c_in s², H/s, W/s), and the kernel is k/s wide.
+        bias: Whether there is one; it starts at zero.
+        size: H and W of the image. Where it is given, other sizes are refused and the measured norm is the exact one
+            at this size; else it is a bound for all sizes.
+        padding_mode: "circular" or "zeros".
+        seed: Of the initial weight.
+        device: Of the parameters.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: a stride that does not divide the kernel or the image, or another padding mode.
+
+    Chapter: book/bcop.ipynb
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        bias: bool = True,
+        size: int | tuple[int, int] | None = None,
+        padding_mode: str = "circular",
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        if kernel_size % stride:
+            raise ValueError(f"stride must divide the kernel size: got {stride} and {kernel_size}")
+        if padding_mode not in ("circular", "zeros"):
+            raise ValueError(f"padding_mode must be circular or zeros: got {padding_mode!r}")
+        self.size = (size, size) if isinstance(size, int) else size
+        if self.size is not None and any(n % stride for n in self.size):
+            raise ValueError(f"stride must divide the image: got {stride} and {self.size}")
+        self.stride, self.padding_mode = stride, padding_mode
+        self.shape = (c_out, c_in * stride**2, kernel_size // stride, kernel_size // stride)  # of the kernel
+        self.placed = {"device": device, "dtype": dtype or torch.get_default_dtype()}
+        self.bias = nn.Parameter(torch.zeros(c_out, **self.placed)) if bias else None
+        self.generator = torch.Generator("cpu").manual_seed(seed)
+        self._told: set[tuple[int, int]] = set()
+        self.build()
+        del self.generator, self.placed
+
+    def build(self) -> None:
+        """Make the parameters."""
+        raise NotImplementedError(f"{type(self).__name__} must make its parameters")
+
+    def orthogonal(self, *shape: int) -> Tensor:
+        """Random matrices with orthonormal rows or columns, (..., m, n), drawn on the CPU in float64."""
+        with torch.device("cpu"):
+            matrices = torch.empty(math.prod(shape[:-2]), *shape[-2:], dtype=torch.float64)
+            for matrix in matrices:
+                nn.init.orthogonal_(matrix, generator=self.generator)
+        return matrices.view(shape).to(**self.placed)
+
+    @property
+    def kind(self) -> str:
+        """What an orthogonal layer of these widths is: a co-isometry has norm 1 and keeps the norm of gradients, but
+        drops part of its input."""
+        c_out, c_in = self.shape[:2]
+        return "orthogonal" if c_in == c_out else "isometry" if c_in < c_out else "co-isometry"
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """H/s and W/s: the image that ``weight`` is convolved with."""
+        return None if self.size is None else (self.size[0] // self.stride, self.size[1] // self.stride)
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, c_in, H, W) -> (n, c_out, H / s, W / s)
+        if self.size is not None and tuple(x.shape[-2:]) != self.size:
+            raise ValueError(f"this layer is for images of {self.size}: got {tuple(x.shape[-2:])}")
+        if self.stride > 1:
+            x = pixel_unshuffle(x, self.stride)
+        size = (x.shape[-2], x.shape[-1])
+        if (self.padding_mode == "zeros" or min(size) < self.shape[-1]) and size not in self._told:
+            self._told.add(size)
+            self._warn(size)
+        return conv2d(pad(x, self.shape[-1], self.padding_mode), self.weight, self.bias)
+
+    def _warn(self, size: tuple[int, int]) -> None:
+        """Say once what zero padding, or an image smaller than the kernel, makes of the singular values."""
+        zeros, k = self.padding_mode == "zeros", self.shape[-1]
+        why = (
+            "the image is padded with zeros" if zeros else f"the kernel of {k} x {k} wraps round the image onto itself"
+        )
+        if zeros and max(self.shape[:2]) * math.prod(size) > LARGEST_DENSE:
+            found = "too many to measure here; see gains() at a smaller size"
+        else:
+            found = str(gains(self, (size[0] * self.stride, size[1] * self.stride)))
+        warnings.warn(
+            f"{type(self).__name__} on {size[0]} x {size[1]} pixels: {why}. Singular values: {found}", stacklevel=3
+        )
+
+    def measured_bound(self) -> float:
+        """The norm of ``weight``: exact at ``size`` with circular padding, else a bound for all sizes."""
+        weight = self.weight.detach()
+        exact = self.size is not None and self.padding_mode == "circular"
+        norm = conv_norm(weight, self.grid) if exact else conv_norm_bound(weight)
+        return norm.item() * (1 + 4 * math.prod(weight.shape[1:]) * torch.finfo(torch.float64).eps)
+
+    def lipschitz_bound(self) -> tuple[float, float]:
+        """The measured norm, and by how much it exceeds 1."""
+        bound = self.measured_bound()
+        return bound, max(0.0, bound - 1)
+
+    def extra_repr(self) -> str:
+        c_out, c_in, k, _ = self.shape
+        stride = f", stride={self.stride} by rearranging" if self.stride > 1 else ""
+        zeros = ", padding_mode=zeros" if self.padding_mode == "zeros" else ""
+        return f"{c_in}, {c_out}, kernel_size={k}{stride}{zeros}"
+
+
+@dataclass(frozen=True)
+class Gains:
+    """By how much a convolution stretches its inputs.
+
+    Args:
+        largest: Its norm.
+        smallest: The smallest of the min(inputs, outputs) singular values.
+        rms: Root mean square of them: the gain of the gradient of white noise.
+        lost: Dimensions of the input that have no output, 0 where the layer can be an isometry.
+    """
+
+    largest: float
+    smallest: float
+    rms: float
+    lost: int
+
+    def __str__(self) -> str:
+        dropped = f", {self.lost} input dimensions dropped" if self.lost else ""
+        return f"{self.smallest:.4f} to {self.largest:.4f}, root mean square {self.rms:.4f}{dropped}"
+
+
+@torch.no_grad()
+def gains(layer: LipschitzConv, size: int | tuple[int, int]) -> Gains:
+    """The true singular values of a layer on images of a size, for any padding, width and kernel.
+
+    Circular: by Fourier transform. Zeros: of the operator written out as a matrix.
+
+    Args:
+        layer: A convolution of this package.
+        size: H and W of its input.
+
+    Raises:
+        ValueError: with zero padding, where the matrix would be larger than 4096 x 4096.
+
+    Chapter: book/bcop.ipynb
+
+    >>> from nnlib.bcop import BCOPConv
+    >>> print(gains(BCOPConv(8, 4, 3, seed=0), 6))
+    1.0000 to 1.0000, root mean square 1.0000, 144 input dimensions dropped
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    weight, s = layer.weight.double(), layer.stride
+    grid = (height // s, width // s)
+    if layer.padding_mode == "circular":
+        values = conv_singular_values(weight, grid)
+    else:
+        values = torch.linalg.svdvals(operator_matrix(weight, grid, layer.padding_mode))
+    c_out, c_in = layer.shape[:2]
+    lost = max(0, c_in - c_out) * math.prod(grid)
+    return Gains(values.max().item(), values.min().item(), values.square().mean().sqrt().item(), lost)
+
+
+def operator_matrix(kernel: Tensor, size: tuple[int, int], padding_mode: str = "circular") -> Tensor:
+    """A convolution as a matrix, (c_out H W, c_in H W), by applying it to every unit image.
+
+    Args:
+        kernel: Shape (c_out, c_in, k, k).
+        size: H and W.
+        padding_mode: "circular" or "zeros", with k // 2 pixels before and (k - 1) // 2 after.
+
+    Raises:
+        ValueError: where the matrix would be larger than 4096 x 4096.
+
+    Chapter: book/bcop.ipynb
+
+    >>> operator_matrix(torch.eye(2)[:, :, None, None], (2, 2)).shape
+    torch.Size([8, 8])
+    """
+    c_out, c_in, k, _ = kernel.shape
+    n = c_in * math.prod(size)
+    if max(n, c_out * math.prod(size)) > LARGEST_DENSE:
+        raise ValueError(
+            f"the operator has more than {LARGEST_DENSE} inputs or outputs at {size}: take a smaller image"
+        )
+    images = torch.eye(n, dtype=kernel.dtype, device=kernel.device).view(n, c_in, *size)
+    return conv2d(pad(images, k, padding_mode), kernel).flatten(1).mT
+
+
+def pad(x: Tensor, kernel_size: int, mode: str = "circular") -> Tensor:
+    """k // 2 pixels before and (k - 1) // 2 after, on both axes, circular also where the image is smaller than that."""
+    before, after = kernel_size // 2, (kernel_size - 1) // 2
+    if mode == "zeros":
+        return torch_pad(x, (before, after, before, after))
+    if before == 0:
+        return x
+    if before <= min(x.shape[-2:]):
+        return torch_pad(x, (before, after, before, after), mode="circular")
+    for axis in (-2, -1):
+        n = x.shape[axis]
+        x = x.index_select(axis, torch.arange(-before, n + after, device=x.device) % n)
+    return x
