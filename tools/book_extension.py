@@ -21,12 +21,21 @@ def copy_scripts(app, exception) -> None:
             shutil.copy2(script, Path(app.outdir) / "_static" / script.name)
 
 
-def drop_font_preloads(app, exception) -> None:
-    """Drop the theme's font preloads: each is an error on the console over ``file://``, and none is needed."""
+WIDE_TABLE = '<div class="pst-scrollable-table-container"'
+
+
+def mend_pages(app, exception) -> None:
+    """Two things that the theme writes into every page.
+
+    Font preloads go: each is an error on the console over ``file://``, and none is needed. The frame in which a wide
+    table scrolls gets the keyboard's focus.
+    """
     if exception is None and app.builder.format == "html":
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            page.write_text(re.sub(r'<link rel="preload"[^>]*>\n?', "", text), encoding="utf-8")
+            text = re.sub(r'<link rel="preload"[^>]*>\n?', "", text)
+            text = text.replace(f"{WIDE_TABLE}>", f'{WIDE_TABLE} tabindex="0" role="region" aria-label="Table">')
+            page.write_text(text, encoding="utf-8")
 
 
 def keep_bars(app, what, name, obj, options, lines) -> None:
@@ -41,6 +50,6 @@ def keep_bars(app, what, name, obj, options, lines) -> None:
 def setup(app):
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", keep_bars)
-    app.connect("build-finished", drop_font_preloads)
+    app.connect("build-finished", mend_pages)
     app.connect("build-finished", copy_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
