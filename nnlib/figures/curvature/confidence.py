@@ -70,7 +70,8 @@ def shares(confidence: float) -> dict[str, np.ndarray]:
     exact, eye = found["Fisher"], torch.eye(9, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(exact)
     normal = torch.randn(9, 50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    g = vectors @ (values.clamp(min=0).sqrt()[:, None] * normal)  # (9, 50)
+    # The symmetric root: unlike the eigenvectors, it is unique where eigenvalues coincide.
+    g = vectors @ (values.clamp(min=0).sqrt()[:, None] * (vectors.T @ normal))  # (9, 50)
     result = {name: [] for name in STYLES}
     for damping in DAMPINGS:
         M = exact + damping * eye
