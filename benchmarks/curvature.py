@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from nnlib.curvature import KFAC, factors, rescale
+from nnlib.curvature import KFAC, factors, joint_weight, rescale
 from nnlib.models import MLP, SmallCNN
 
 with warnings.catch_warnings():
@@ -49,14 +49,10 @@ class OneBatch(DataLoader):
 
 def ours(model, x, y):
     """nnlib.curvature: what to time, by quantity."""
-    names = {name: p for name, p in model.named_parameters()}
     found = factors(model, x, fisher="sampled")
     bases = {name: block.eigen() for name, block in found.items()}
     inverses = {name: block.damped(DAMPING).cholesky().inverse() for name, block in found.items()}
-    grads = {}
-    for name in found:
-        weight, bias = names[f"{name}.weight"], names[f"{name}.bias"]
-        grads[name] = torch.cat([weight.detach().flatten(1), bias.detach()[:, None]], 1)
+    grads = {name: joint_weight(model.get_submodule(name)) for name in found}
     watched = copy.deepcopy(model)
     optimizer = KFAC(watched, 1e-8, DAMPING)  # before its first step it takes statistics in every forward pass
 

@@ -17,7 +17,7 @@ wasserstein.py   run_critic: a lower bound on W_1 beside the exact value
 """
 
 from nnlib.bcop.attenuation import gradient_norms
-from nnlib.bcop.baselines import L2NEConv, OSSNConv, RKOConv, SVCMConv, clip_and_mask, project_, project_every
+from nnlib.bcop.baselines import L2NEConv, OSSNConv, RKOConv, SVCMConv, clip_and_mask
 from nnlib.bcop.classify import measure, run, train_classifier
 from nnlib.bcop.convolution import Gains, LipschitzConv, gains, operator_matrix
 from nnlib.bcop.kernels import (
@@ -42,7 +42,7 @@ from nnlib.bcop.topology import (
     smallest_gain,
     winding_number,
 )
-from nnlib.bcop.wasserstein import exact_distance, gaussian_images, run_critic
+from nnlib.bcop.wasserstein import gaussian_images, run_critic
 
 __all__ = [
     "ARCHITECTURES",
@@ -62,7 +62,6 @@ __all__ = [
     "component",
     "conv_layer",
     "double",
-    "exact_distance",
     "extend",
     "factorize_1d",
     "gains",
@@ -75,8 +74,6 @@ __all__ = [
     "measure",
     "operator_matrix",
     "orthogonality_residual",
-    "project_",
-    "project_every",
     "projector",
     "response",
     "run",

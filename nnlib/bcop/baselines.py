@@ -168,34 +168,6 @@ def clip_and_mask(kernel: Tensor, size: tuple[int, int], steps: int = 50) -> Ten
     return kernel
 
 
-def project_every(optimizer: torch.optim.Optimizer, model: nn.Module, every: int = 100) -> None:
-    """Let the optimiser project the model's :class:`SVCMConv` layers after each ``every`` steps.
-
-    Args:
-        optimizer: Gets a hook.
-        model: The network that it trains.
-        every: Steps between two projections. Project once more after training.
-
-    Source: arXiv 1911.00937, appendix. Chapter: book/bcop.ipynb
-    """
-    taken = 0
-
-    def after(*_) -> None:
-        nonlocal taken
-        taken += 1
-        if taken % every == 0:
-            project_(model)
-
-    optimizer.register_step_post_hook(after)
-
-
-def project_(model: nn.Module) -> None:
-    """Project every :class:`SVCMConv` layer of a model."""
-    for module in model.modules():
-        if isinstance(module, SVCMConv):
-            module.project_()
-
-
 def _needs_circular_size(layer: LipschitzConv) -> None:
     if layer.size is None or layer.padding_mode != "circular":
         raise ValueError(f"{type(layer).__name__} is made for one size of image and circular padding: give size=")

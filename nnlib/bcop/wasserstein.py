@@ -8,13 +8,11 @@ Paper: arXiv 1911.00937, section 6, Wasserstein distance estimation. Chapter: bo
 """
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from nnlib.bcop.baselines import project_, project_every
 from nnlib.bcop.networks import LipschitzCNN
 from nnlib.data import load
-from nnlib.lipschitz import evaluating, lipschitz_constant
+from nnlib.lipschitz import dual_value, evaluating, exact_distance, lipschitz_constant, project_, project_every
 
 
 def gaussian_images(x: Tensor, n: int, seed: int = 0) -> Tensor:
@@ -39,28 +37,6 @@ def gaussian_images(x: Tensor, n: int, seed: int = 0) -> Tensor:
     z = torch.randn(n, flat.shape[1], generator=generator, dtype=torch.float64, device="cpu")
     drawn = flat.mean(0) + (z * values.clamp(min=0).sqrt()) @ vectors.mT
     return drawn.clamp(0, 1).view(n, *x.shape[1:])
-
-
-def exact_distance(p: Tensor, q: Tensor) -> float:
-    """W_1 in the 2-norm between two samples of n images each: the mean cost of the cheapest assignment.
-
-    Args:
-        p: Shape (n, ...).
-        q: Shape (n, ...).
-
-    Raises:
-        ValueError: for samples of different shapes.
-
-    Chapter: book/bcop.ipynb
-
-    >>> exact_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [0.0]]))
-    1.0
-    """
-    if p.shape != q.shape:
-        raise ValueError(f"the samples must have the same shape: got {tuple(p.shape)} and {tuple(q.shape)}")
-    cost = torch.cdist(p.flatten(1).double(), q.flatten(1).double(), compute_mode="donot_use_mm_for_euclid_dist").cpu()
-    rows, columns = linear_sum_assignment(cost.numpy())
-    return cost[rows, columns].mean().item()
 
 
 def run_critic(
@@ -124,7 +100,7 @@ def run_critic(
     critic.train()
     for _ in range(steps):
         batch = [torch.randperm(n, generator=generator, device="cpu")[:batch_size].to(device) for _ in range(2)]
-        estimate = critic(p[batch[0]]).mean() - critic(q[batch[1]]).mean()
+        estimate = dual_value(critic, p[batch[0]], q[batch[1]])
         if not estimate.isfinite():
             return {"estimate": None, "constant": None, "bound": None, "exact": exact}
         optimizer.zero_grad()
@@ -133,7 +109,7 @@ def run_critic(
         schedule.step()
     project_(critic)
     with evaluating(critic), torch.no_grad():
-        value = (critic(p).mean() - critic(q).mean()).item()
+        value = dual_value(critic, p, q).item()
         # The images as they are go in; Upsample multiplies the constant, and the exact distance has that factor too.
         constant = lipschitz_constant(critic) / upsample
     return {"estimate": value, "constant": constant, "bound": value / constant, "exact": exact}

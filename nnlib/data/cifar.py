@@ -1,7 +1,6 @@
 """CIFAR-10: small colour photographs in ten classes. Chapter: ``book/weight_decay.ipynb``."""
 
 import io
-import os
 import zipfile
 from pathlib import Path
 
@@ -10,22 +9,20 @@ import torch
 from sklearn.datasets import fetch_openml
 
 from nnlib.data.dataset import Dataset, Split
+from nnlib.data.images import own_folder, read
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 NPZ, JPEGS = "cifar10.npz", "cifar10_jpeg_10k2k.zip"
-NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def cifar10(*, download: bool = False) -> Dataset:
     """CIFAR-10, 32 x 32 pixels, three channels: see :func:`nnlib.data.load` for where it is looked for."""
-    own = os.environ.get("NNLIB_DATA")
-    if own and not Path(own).is_dir():
-        raise FileNotFoundError(f"NNLIB_DATA must name an existing folder: got {own!r}")
+    own = own_folder()
     lossy = ""
-    if own and (Path(own) / NPZ).exists():
-        arrays, origin = _read(Path(own) / NPZ), f"$NNLIB_DATA/{NPZ}"
-    elif own and (Path(own) / JPEGS).exists():
-        arrays, origin = _decode(Path(own) / JPEGS), f"$NNLIB_DATA/{JPEGS}"
+    if own and (own / NPZ).exists():
+        arrays, origin = read(own / NPZ, (32, 32, 3)), f"$NNLIB_DATA/{NPZ}"
+    elif own and (own / JPEGS).exists():
+        arrays, origin = _decode(own / JPEGS), f"$NNLIB_DATA/{JPEGS}"
         lossy = " as JPEG (lossy)"
     elif download:
         arrays, origin = _download(), "OpenML"
@@ -51,23 +48,6 @@ def cifar10(*, download: bool = False) -> Dataset:
         source=f"CIFAR-10, {what}{lossy}, split " + "/".join(f"{s:,}" for s in sizes) + f", from {origin}",
         licence="none stated; A. Krizhevsky, V. Nair and G. Hinton, University of Toronto, ask for a citation",
     )
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, with what would break later refused here, by name."""
-    with np.load(path) as file:
-        arrays = {key: file[key] for key in file.files}
-    if missing := set(NAMES) - set(arrays):
-        raise ValueError(f"{path} must hold {', '.join(NAMES)}: {', '.join(sorted(missing))} missing")
-    for part in ("train", "test"):
-        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3):
-            raise ValueError(
-                f"{path}, {part}: images must be uint8 of shape (n, 32, 32, 3): got {x.dtype} of shape {x.shape}"
-            )
-        if y.shape != x.shape[:1] or not len(y) or not np.isin(y, range(10)).all():
-            raise ValueError(f"{path}, {part}: labels must be {len(x)} integers in 0..9: got shape {y.shape}")
-    return arrays
 
 
 def _decode(path: Path) -> dict[str, np.ndarray]:

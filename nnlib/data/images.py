@@ -71,15 +71,13 @@ def fashion_mnist(*, vendored: bool = False, download: bool = False) -> Dataset:
 def _mnist_like(family: Family, key: str, vendored: bool, download: bool) -> Dataset:
     if vendored and download:
         raise ValueError("vendored=True reads the small file of the package, download=True the full set: choose one")
-    own = os.environ.get("NNLIB_DATA")
-    if own and not Path(own).is_dir():
-        raise FileNotFoundError(f"NNLIB_DATA must name an existing folder: got {own!r}")
-    if not vendored and own and (Path(own) / f"{key}.npz").exists():
-        arrays, origin = _read(Path(own) / f"{key}.npz"), f"$NNLIB_DATA/{key}.npz"
+    own = own_folder()
+    if not vendored and own and (own / f"{key}.npz").exists():
+        arrays, origin = read(own / f"{key}.npz"), f"$NNLIB_DATA/{key}.npz"
     elif download:
         arrays, origin = _download(family), "OpenML"
     else:
-        arrays, origin = _read(FILES / family.vendored), f"the package's {family.vendored}"
+        arrays, origin = read(FILES / family.vendored), f"the package's {family.vendored}"
     if origin.endswith(MNIST.vendored):  # its 10,000 images are all from the training set
         sizes, what = (8000, 1000, 1000), "10,000 of the 60,000 training images"
     else:
@@ -103,7 +101,15 @@ def _mnist_like(family: Family, key: str, vendored: bool, download: bool) -> Dat
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def own_folder() -> Path | None:
+    """The reader's own folder of data, where there is one."""
+    own = os.environ.get("NNLIB_DATA")
+    if own and not Path(own).is_dir():
+        raise FileNotFoundError(f"NNLIB_DATA must name an existing folder: got {own!r}")
+    return Path(own) if own else None
+
+
+def read(path: Path, shape: tuple[int, ...] = (28, 28)) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, with what would break later refused here, by name."""
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files}
@@ -113,13 +119,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} must hold x_train, y_train, x_test and y_test: {', '.join(sorted(missing))} missing")
     for part in ("train", "test"):
         if f"x_{part}" in arrays:
-            _check(arrays[f"x_{part}"], arrays[f"y_{part}"], f"{path}, {part}")
+            check(arrays[f"x_{part}"], arrays[f"y_{part}"], shape, f"{path}, {part}")
     return arrays
 
 
-def _check(x: np.ndarray, y: np.ndarray, where: str) -> None:
-    if x.dtype != np.uint8 or x.shape[1:] != (28, 28):
-        raise ValueError(f"{where}: images must be uint8 of shape (n, 28, 28): got {x.dtype} of shape {x.shape}")
+def check(x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], where: str) -> None:
+    """Refuse arrays that are not images of this shape, uint8, with a label in 0..9 each."""
+    if x.dtype != np.uint8 or x.shape[1:] != shape:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"{where}: images must be uint8 of shape (n, {wanted}): got {x.dtype} of shape {x.shape}")
     if y.shape != x.shape[:1] or not len(y) or not np.isin(y, range(10)).all():
         raise ValueError(f"{where}: labels must be {len(x)} integers in 0..9: got shape {y.shape}")
 
@@ -130,5 +138,5 @@ def _download(family: Family) -> dict[str, np.ndarray]:
     if bunch.data.shape != (70_000, 784):
         raise ValueError(f"OpenML's {family.openml} should have 70,000 rows of 784 pixels: got {bunch.data.shape}")
     x, y = bunch.data.astype(np.uint8).reshape(-1, 28, 28), bunch.target.astype(np.int64)
-    _check(x, y, f"OpenML's {family.openml}")
+    check(x, y, (28, 28), f"OpenML's {family.openml}")
     return {"x_train": x[:60_000], "y_train": y[:60_000], "x_test": x[60_000:], "y_test": y[60_000:]}

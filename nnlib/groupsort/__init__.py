@@ -27,15 +27,13 @@ from nnlib.groupsort.constructions import (
 )
 from nnlib.groupsort.gan import gan_distance, gan_run, lipschitz_critic, train_gan
 from nnlib.groupsort.isometry import jacobian_spectrum, undead_share
-from nnlib.groupsort.layers import ParsevalLinear, RowLinear, SpectralLinear, project_, project_after, project_rows
+from nnlib.groupsort.layers import ParsevalLinear, RowLinear, SpectralLinear, project_rows
 from nnlib.groupsort.networks import CONSTRAINTS, JacobianPenalty, LipschitzMLP, plain_mlp
 from nnlib.groupsort.wasserstein import (
     Cones,
     absolute_value_critic,
     absolute_value_run,
     cone_run,
-    dual_value,
-    exact_distance,
     train_critic,
 )
 
@@ -55,8 +53,6 @@ __all__ = [
     "classify",
     "classify_run",
     "cone_run",
-    "dual_value",
-    "exact_distance",
     "full_sort_from_maxmin",
     "gan_distance",
     "gan_run",
@@ -69,8 +65,6 @@ __all__ = [
     "maxmin_from_full_sort",
     "orthonormalised",
     "plain_mlp",
-    "project_",
-    "project_after",
     "project_rows",
     "relu_ceiling",
     "train_classifier",

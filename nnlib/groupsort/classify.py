@@ -12,10 +12,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from nnlib.data import Dataset, load
-from nnlib.groupsort.layers import project_after
 from nnlib.groupsort.networks import CONSTRAINTS, JacobianPenalty, LipschitzMLP, plain_mlp
-from nnlib.lipschitz import Certificate, accuracies, certify, evaluating, hinge_loss
-from nnlib.training import fit
+from nnlib.lipschitz import Certificate, accuracies, certify, hinge_loss, project_every
+from nnlib.training import evaluate, fit
 
 UNCONSTRAINED = ("none", "dropout", "Jacobian penalty")
 
@@ -93,7 +92,7 @@ def train_classifier(
     if constraint == "Jacobian penalty":
         trained = JacobianPenalty(model)
         loss = trained.loss(loss)
-    optimizer = project_after(torch.optim.Adam(trained.parameters(), lr=lr), model)
+    optimizer = project_every(torch.optim.Adam(trained.parameters(), lr=lr), model)
     steps = epochs * (len(data.train.y) // batch_size)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3 * steps // 4])
     optimizer.register_step_post_hook(lambda *_: schedule.step())
@@ -128,7 +127,7 @@ def classify(
     data = data.to(next(model.parameters()).device, torch.float64)
     # The spectral norm's residual is its excess over the gain; whatever it is, the measured bound is what counts here.
     certificate = certify(model, data.test, max_residual=math.inf)
-    row = {"clean": certificate.clean, "train": _accuracy(model, data.train), "proven": certificate.constant}
+    row = {"clean": certificate.clean, "train": evaluate(model, data.train)["accuracy"], "proven": certificate.constant}
     row |= {"residual": certificate.residual, "radius": certificate.radius.mean().item()}
     row |= {f"certified {epsilon:g}": certificate.accuracy(epsilon) for epsilon in radii}
     if attacks:
@@ -153,11 +152,6 @@ def _data(dataset: str) -> Dataset:
     if dataset == "mnist full":
         return load("mnist", download=True)
     return load(dataset, **({"vendored": True} if dataset == "mnist" else {}))
-
-
-def _accuracy(model: nn.Module, split: tuple[torch.Tensor, torch.Tensor]) -> float:
-    with evaluating(model), torch.no_grad():
-        return (model(split[0]).argmax(1) == split[1]).double().mean().item()
 
 
 def _attacked(model, split, certificate: Certificate, attacks: Sequence[float], steps: int) -> dict[str, float]:

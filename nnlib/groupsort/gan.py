@@ -14,17 +14,20 @@ from torch.nn.functional import conv2d
 
 from nnlib.data import load
 from nnlib.groupsort.networks import LipschitzMLP
-from nnlib.groupsort.wasserstein import dual_value, exact_distance, train_critic
+from nnlib.groupsort.wasserstein import train_critic
 from nnlib.lipschitz import (
     Constrained,
     MaxMin,
     OrthogonalLinear,
     bjorck,
+    dual_value,
+    exact_distance,
     lipschitz_constant,
     orthogonal_matrix,
     residual,
 )
 from nnlib.lipschitz.layers import parameter
+from nnlib.models import normal_
 
 LATENT = 62
 
@@ -102,7 +105,7 @@ def generator_network(channels: int, size: int, *, seed: int = 0, **where) -> nn
         nn.ConvTranspose2d(64, channels, 4, 2, 1, **where),
         nn.Sigmoid(),  # tanh on [-1, 1], moved to [0, 1]
     )
-    return _draw(layers, seed)
+    return normal_(layers, 0.02, seed)
 
 
 def clipped_critic(channels: int, size: int, *, seed: int = 0, **where) -> nn.Sequential:
@@ -120,7 +123,7 @@ def clipped_critic(channels: int, size: int, *, seed: int = 0, **where) -> nn.Se
         nn.LeakyReLU(0.2),
         nn.Linear(1024, 1, **where),
     )
-    return _draw(layers, seed)
+    return normal_(layers, 0.02, seed)
 
 
 def lipschitz_critic(channels: int, size: int, *, seed: int = 0, **where) -> nn.Sequential:
@@ -279,15 +282,3 @@ def gan_run(
 @lru_cache(maxsize=2)
 def _generator(dataset: str, steps: int, images: int, seed: int) -> nn.Module:
     return train_gan(load(dataset).train.x[:images], steps=steps, seed=seed)
-
-
-def _draw(model: nn.Module, seed: int) -> nn.Module:
-    """Weights from N(0, 0.02²), biases zero; batch normalisation starts as the identity."""
-    source = torch.Generator("cpu").manual_seed(seed)
-    with torch.no_grad():
-        for layer in model.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                weight = torch.empty(layer.weight.shape, dtype=torch.float64, device="cpu")
-                layer.weight.copy_(weight.normal_(std=0.02, generator=source))
-                layer.bias.zero_()
-    return model

@@ -8,7 +8,7 @@ Paper: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb.
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear, normalize
 
 from nnlib.lipschitz import Constrained, bjorck, dense_norm, orthogonal_matrix, residual
@@ -92,7 +92,7 @@ class SpectralLinear(_Dense):
 
 
 class ParsevalLinear(_Dense):
-    """A plain weight that takes one Björck step after each step of the optimiser (see :func:`project_after`).
+    """A plain weight that takes one Björck step after each of the optimiser's (:func:`nnlib.lipschitz.project_every`).
 
     Args:
         n_in: Number of inputs.
@@ -134,7 +134,7 @@ class RowLinear(_Dense):
         onto: "ball" (rows at most 1), "sphere" (the nearest row of norm 1; published code does this), or "scaling"
             (rows divided by their norm).
         when: "forward": project in each forward pass, with the gradient through what is kept. "step": project the
-            stored weight after each step of the optimiser (see :func:`project_after`).
+            stored weight after each step of the optimiser (see :func:`nnlib.lipschitz.project_every`).
         options: ``bias``, ``gain``, ``seed``, ``device``, ``dtype`` as in :class:`nnlib.lipschitz.OrthogonalLinear`.
 
     Raises:
@@ -229,33 +229,3 @@ def _threshold(size: Tensor) -> Tensor:
     excess = u.cumsum(1) - 1
     rho = (k * u > excess).sum(1, keepdim=True)  # the condition holds for a prefix
     return excess.gather(1, rho - 1) / rho
-
-
-def project_(model: nn.Module) -> None:
-    """Let every layer that projects its stored weight do so.
-
-    >>> project_(nn.Sequential(ParsevalLinear(2, 2), nn.ReLU()))
-    """
-    for module in model.modules():
-        if hasattr(module, "project_"):
-            module.project_()
-
-
-def project_after(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-    """The same optimiser, after each of whose steps the model is projected: for :func:`nnlib.training.fit`.
-
-    Args:
-        optimizer: Any torch optimiser over the model's parameters. Its own memory (momentum) is left as it is.
-        model: Whose layers to project.
-
-    Chapter: book/groupsort.ipynb
-
-    >>> layer = RowLinear(3, 2, when="step")
-    >>> optimizer = project_after(torch.optim.SGD(layer.parameters(), lr=10.0), layer)
-    >>> layer(torch.ones(1, 3)).sum().backward()
-    >>> optimizer.step()
-    >>> bool(layer.weight.abs().sum(1).max() < 1.00001)
-    True
-    """
-    optimizer.register_step_post_hook(lambda *_: project_(model))
-    return optimizer

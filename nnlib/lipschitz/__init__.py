@@ -12,6 +12,8 @@ losses.py        hinge_loss, margin_cross_entropy
 report.py        lipschitz_report: the bound from above, the slope from below, and where the difference is lost
 certificates.py  certify: radii within which no perturbation changes the class
 attacks.py       pgd; accuracies: clean >= attacked >= certified
+projection.py    project_every: constraints that hold after a step of the optimiser
+wasserstein.py   exact_distance between two samples, and the value of a critic
 """
 
 from nnlib.lipschitz.activations import Abs, FullSort, GroupSort, MaxMin, Maxout, activation
@@ -28,6 +30,7 @@ from nnlib.lipschitz.layers import (
 )
 from nnlib.lipschitz.losses import hinge_loss, margin_cross_entropy
 from nnlib.lipschitz.norms import conv_norm, conv_norm_bound, conv_singular_values, dense_norm
+from nnlib.lipschitz.projection import project_, project_every
 from nnlib.lipschitz.report import (
     LayerBound,
     LipschitzReport,
@@ -37,6 +40,7 @@ from nnlib.lipschitz.report import (
     lipschitz_constant,
     lipschitz_report,
 )
+from nnlib.lipschitz.wasserstein import dual_value, exact_distance
 
 __all__ = [
     "BASIN",
@@ -64,7 +68,9 @@ __all__ = [
     "conv_norm_bound",
     "conv_singular_values",
     "dense_norm",
+    "dual_value",
     "evaluating",
+    "exact_distance",
     "hinge_loss",
     "jacobians",
     "layer_bound",
@@ -76,5 +82,7 @@ __all__ = [
     "norm_bound",
     "orthogonal_matrix",
     "pgd",
+    "project_",
+    "project_every",
     "residual",
 ]

@@ -42,11 +42,31 @@ def glorot_(model: nn.Module, seed: int) -> nn.Module:
     return _draw_(model, seed, nn.init.xavier_uniform_)
 
 
+def normal_(model: nn.Module, std: float, seed: int) -> nn.Module:
+    """Draw all weights of linear, convolutional and transposed convolutional layers from N(0, std^2); biases are zero.
+
+    Drawn as in :func:`he_`.
+
+    Args:
+        model: Any module; other layers are left alone.
+        std: Standard deviation, not negative.
+        seed: Of the generator that draws all the layers, in order.
+
+    Returns:
+        ``model``.
+
+    Chapter: ``book/groupsort.ipynb``.
+    """
+    return _draw_(model, seed, partial(nn.init.normal_, std=std), (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
+
+
 @torch.no_grad()
-def _draw_(model: nn.Module, seed: int, draw: Callable[..., Tensor]) -> nn.Module:
+def _draw_(
+    model: nn.Module, seed: int, draw: Callable[..., Tensor], kinds: tuple = (nn.Linear, nn.Conv2d)
+) -> nn.Module:
     generator = torch.Generator("cpu").manual_seed(seed)
     for layer in model.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, kinds):
             weight = torch.empty(layer.weight.shape, dtype=torch.float64, device="cpu")
             layer.weight.copy_(draw(weight, generator=generator))
             if layer.bias is not None:

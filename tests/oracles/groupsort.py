@@ -1,10 +1,8 @@
-"""Slow, obvious versions: projection by a solver, transport over all permutations, a critic as a linear program."""
-
-import itertools
+"""Slow, obvious versions: the projection onto a ball by a general solver."""
 
 import numpy as np
 import torch
-from scipy.optimize import linprog, minimize
+from scipy.optimize import minimize
 from torch import Tensor
 
 
@@ -27,24 +25,3 @@ def nearest_in_l1_ball(row: Tensor) -> Tensor:
         distance, start, jac=slope, bounds=[(0, None)] * (2 * n), constraints=[room], method="SLSQP", options=options
     )
     return torch.from_numpy(found.x[:n] - found.x[n:])
-
-
-def cheapest_permutation(p: Tensor, q: Tensor) -> float:
-    """W_1 of two small samples by trying every assignment."""
-    cost = (p[:, None] - q[None]).norm(dim=2)
-    n = len(p)
-    return min(cost[range(n), permutation].mean().item() for permutation in map(list, itertools.permutations(range(n))))
-
-
-def best_critic(p: Tensor, q: Tensor) -> float:
-    """W_1 of two small samples from the dual: the best values f(p_i), f(q_j) with all slopes at most 1."""
-    points = torch.cat([p, q]).numpy()
-    n, m = len(p), len(q)
-    gain = np.concatenate([np.full(n, 1 / n), np.full(m, -1 / m)])
-    rows, limits = [], []
-    for i, j in itertools.permutations(range(n + m), 2):
-        row = np.zeros(n + m)
-        row[i], row[j] = 1, -1
-        rows.append(row)
-        limits.append(np.linalg.norm(points[i] - points[j]))
-    return -linprog(-gain, A_ub=np.array(rows), b_ub=limits, bounds=(None, None)).fun

@@ -4,20 +4,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from nnlib.figures import COLORS, DASHES, LOG, MARKERS, describe, stack, style
+from nnlib.figures import COLORS, LOG, describe, stack, style
 
 LOOKS = {"sphere": "Natural gradient", "digits": "Adam", "mnist": "Momentum"}  # colours for data sets
 
 
 def _look(data: str) -> dict:
-    key = LOOKS[data]
-    return {
-        "name": data,
-        "legendgroup": data,
-        "mode": "lines+markers",
-        "line": {"color": COLORS[key], "dash": DASHES[key], "width": 2},
-        "marker": {"color": COLORS[key], "symbol": MARKERS[key], "size": 7},
-    }
+    return style(LOOKS[data]) | {"name": data, "legendgroup": data, "mode": "lines+markers"}
 
 
 def conditions(runs: pd.DataFrame) -> go.Figure:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.bcop import L2NEConv, OSSNConv, RKOConv, SVCMConv, clip_and_mask, gains, operator_matrix, project_every
+from nnlib.bcop import L2NEConv, OSSNConv, RKOConv, SVCMConv, clip_and_mask, gains, operator_matrix
 from nnlib.bcop.baselines import _adjoint, _circular
-from nnlib.lipschitz import conv_norm, conv_singular_values
+from nnlib.lipschitz import conv_norm, conv_singular_values, project_every
 from tests.oracles.lipschitz import conv_matrix
 
 F64 = torch.float64

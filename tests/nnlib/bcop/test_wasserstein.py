@@ -1,11 +1,9 @@
 """Critics: never above the exact distance once divided by their constant, whatever the constraint did."""
 
-import math
-
 import pytest
 import torch
 
-from nnlib.bcop import exact_distance, gaussian_images, run_critic
+from nnlib.bcop import gaussian_images, run_critic
 from nnlib.data import load
 
 SHORT = {"n": 64, "batch_size": 64, "steps": 15, "width": 0.5, "dtype": "float64"}
@@ -30,13 +28,6 @@ def test_upsampling_multiplies_estimate_and_exact_distance_alike():
     large = run_critic("digits", "BCOP", 0, lr=1e-2, upsample=2, **SHORT)
     assert large["exact"] == pytest.approx(2 * plain["exact"])
     assert large["bound"] <= large["exact"] and large["constant"] == pytest.approx(1, abs=1e-9)
-
-
-def test_exact_distance_of_a_shift_is_its_length():
-    p = torch.randn(20, 1, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert exact_distance(p, p[torch.arange(19, -1, -1)] + 10) == pytest.approx(10 * math.sqrt(9))
-    with pytest.raises(ValueError, match="same shape"):
-        exact_distance(p, p[:5])
 
 
 def test_gaussian_images_have_the_mean_and_covariance_of_the_real_ones():

@@ -16,11 +16,17 @@ from nnlib.groupsort import (
     RowLinear,
     SpectralLinear,
     plain_mlp,
-    project_,
-    project_after,
     project_rows,
 )
-from nnlib.lipschitz import bjorck, jacobians, layer_bounds, lipschitz_constant, lipschitz_report
+from nnlib.lipschitz import (
+    bjorck,
+    jacobians,
+    layer_bounds,
+    lipschitz_constant,
+    lipschitz_report,
+    project_,
+    project_every,
+)
 from nnlib.training import fit
 from tests.oracles.groupsort import nearest_in_l1_ball
 from tests.oracles.lipschitz import operator_norm
@@ -168,7 +174,7 @@ def test_gradients_keep_their_norm_through_björck_and_sorting(activation):
 def test_training_keeps_every_constraint(constraint):
     data = load("digits").to(dtype=torch.float64)
     model = LipschitzMLP([64, 16, 10], "MaxMin", constraint, dtype=torch.float64)
-    optimizer = project_after(torch.optim.Adam(model.parameters(), 1e-2), model)
+    optimizer = project_every(torch.optim.Adam(model.parameters(), 1e-2), model)
     before = model[1].raw.detach().clone()
     fit(model, data, optimizer, batch_size=100, steps=20, progress=False)
     assert (model[1].raw - before).abs().max() > 1e-3

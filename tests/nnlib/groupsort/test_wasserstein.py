@@ -8,30 +8,14 @@ from nnlib.groupsort import (
     LipschitzMLP,
     absolute_value_run,
     cone_run,
-    dual_value,
-    exact_distance,
     relu_ceiling,
     train_critic,
 )
-from tests.oracles.groupsort import best_critic, cheapest_permutation
+from nnlib.lipschitz import dual_value, exact_distance
 
 
 def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_exact_distance_is_the_cheapest_assignment_and_the_best_critic(seed):
-    p, q = draw(6, 2, seed=seed), draw(6, 2, seed=seed + 10) + 1
-    assert exact_distance(p, q) == pytest.approx(cheapest_permutation(p, q), rel=1e-12)
-    assert exact_distance(p, q) == pytest.approx(best_critic(p, q), rel=1e-7)
-
-
-def test_shifting_a_sample_costs_the_shift():
-    p = draw(50, 3)
-    assert exact_distance(p, p + torch.tensor([3.0, 4.0, 0.0])) == pytest.approx(5.0)
-    with pytest.raises(ValueError, match="same shape"):
-        exact_distance(p, p[:10])
 
 
 @pytest.mark.parametrize(("dim", "centres"), [(1, (0.0,)), (2, (-2.0, 0.0, 2.0)), (16, (0.0,)), (128, (0.0,))])

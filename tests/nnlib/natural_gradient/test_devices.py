@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nnlib import natural_gradient as ng
+from tests.devices import same_without_a_default_device
 
 
 def all_of(x, y, dtype):
@@ -31,13 +32,9 @@ def all_of(x, y, dtype):
 def test_no_tensor_is_made_without_a_device_or_in_another_dtype(dtype):
     """Under a default device without storage everything comes out on the CPU, with the same values as without it."""
     x, y, *_ = ng.sphere(n=6, d=4).to(dtype=dtype)
-    plain = all_of(x, y, dtype)
-    with torch.device("meta"):
-        found = all_of(x, y, dtype)
+    found = same_without_a_default_device(lambda: all_of(x, y, dtype))
     for name, tensors in found.items():
-        for tensor, expected in zip(tensors, plain[name], strict=True):
-            assert tensor.device.type == "cpu" and tensor.dtype == dtype, name
-            assert torch.equal(tensor, expected), name
+        assert all(tensor.dtype == dtype for tensor in tensors), name
 
 
 def test_problems_are_the_same_whatever_the_default_device():
