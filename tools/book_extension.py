@@ -47,9 +47,19 @@ def keep_bars(app, what, name, obj, options, lines) -> None:
             lines[i] = "``".join(parts)
 
 
+def keep_defaults(app, what, name, obj, options, signature, return_annotation):
+    """A default such as "Björck" without the comma after it.
+
+    Sphinx cuts defaults out of the source by positions counted in bytes, and takes one character too many for each
+    letter outside ASCII; it could then not parse the signature.
+    """
+    return signature and signature.replace('",,', '",').replace('",)', '")'), return_annotation
+
+
 def setup(app):
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("autodoc-process-signature", keep_defaults)
     app.connect("build-finished", mend_pages)
     app.connect("build-finished", copy_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
