@@ -6,13 +6,31 @@ in ``book/data.md``.
 
 from typing import Any
 
+from nnlib.data.bandits import mushroom, shuttle
 from nnlib.data.cifar import cifar10
 from nnlib.data.dataset import Dataset, Split
 from nnlib.data.images import digits, fashion_mnist, mnist
+from nnlib.data.series import airline, co2, sunspots
+from nnlib.data.text import decode, english_spanish, kjv, padded_batches, pride_prejudice, windows
+from nnlib.data.uci import LOADERS as TABLES
 
-__all__ = ["Dataset", "Split", "load"]
+__all__ = ["Dataset", "Split", "decode", "load", "padded_batches", "windows"]
 
-LOADERS = {"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}
+LOADERS = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "pride_prejudice": pride_prejudice,
+    "kjv": kjv,
+    "english_spanish": english_spanish,
+    "co2": co2,
+    "airline": airline,
+    "sunspots": sunspots,
+    "shuttle": shuttle,
+    "mushroom": mushroom,
+    **TABLES,  # boston concrete energy kin8nm naval power protein wine yacht diabetes
+}
 
 
 def load(name: str, **options: Any) -> Dataset:
@@ -25,10 +43,27 @@ def load(name: str, **options: Any) -> Dataset:
     it is looked for as ``$NNLIB_DATA/cifar10.npz`` (uint8 images of 32 x 32 x 3), then as
     ``$NNLIB_DATA/cifar10_jpeg_10k2k.zip``, then, with ``download=True``, at OpenML.
 
+    ``pride_prejudice`` and ``kjv`` are books, cut in the order of the text, 90 % for training: ``x`` are token ids
+    (n,), int64, and ``y`` the ids that come next. ``english_spanish`` are pairs of verses, shuffled once and for all:
+    ``x`` are English ids (n, S) that end with ``<eos>``, ``y`` Spanish ids (n, T) from ``<bos>`` to ``<eos>``, both
+    padded with 0. ``tokens="characters"`` or ``"words"`` (lower case, marks apart) says what a token is;
+    ``vocabulary`` is the number of ids, by default as many as there are tokens that occur twice in the training part;
+    the others are ``<unk>``. ``info["vocabulary"]`` lists them, of pairs for ``english`` and ``spanish``.
+
+    ``co2``, ``airline`` and ``sunspots`` are series, ``x`` in years (n, 1), cut in time's order; ``horizon`` is the
+    number of years kept for testing. ``shuttle`` and ``mushroom`` are tables of standardised or indicator features
+    (n, d) with a class each, shuffled; ``mushroom`` needs ``$NNLIB_DATA/agaricus-lepiota.data``.
+
+    ``boston``, ``concrete``, ``energy``, ``kin8nm``, ``naval``, ``power``, ``protein``, ``wine``, ``yacht`` and
+    ``diabetes`` are regression sets with the standard splits, ``split`` 0 to 19 (``protein`` 0 to 4): ``x`` (n, d) and
+    ``y`` (n, 1) standardised by the training part, ``info["y_mean"]`` and ``info["y_scale"]`` to come back, and no
+    validation part. All but ``boston``, ``concrete`` and ``diabetes`` need ``$NNLIB_DATA/uci9.npz``.
+
     Args:
-        name: ``digits``, ``mnist``, ``fashion_mnist`` or ``cifar10``.
+        name: One of those above.
         options: ``vendored`` and ``download``, both False by default, for ``mnist`` and ``fashion_mnist``;
-            ``download`` for ``cifar10``.
+            ``download`` for ``cifar10``; ``tokens`` and ``vocabulary`` for texts; ``horizon`` for series; ``split`` for
+            regression sets.
 
     Returns:
         A :class:`Dataset`; images have shape (n, channels, height, width), dtype float32 and values in [0, 1].
@@ -44,6 +79,8 @@ def load(name: str, **options: Any) -> Dataset:
     "MNIST, 10,000 of the 60,000 training images, split 8,000/1,000/1,000, from the package's mnist10k.npz"
     >>> tuple(data.train.x.shape)
     (8000, 1, 28, 28)
+    >>> load("pride_prejudice", vocabulary=40).info["vocabulary"][:6]
+    ['<unk>', ' ', 'e', 't', 'a', 'o']
     """
     if name not in LOADERS:
         raise ValueError(f"unknown data set {name!r}: known are {', '.join(LOADERS)}")

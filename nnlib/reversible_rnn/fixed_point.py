@@ -13,7 +13,7 @@ STATE_BITS = 23  # of the fraction of a state
 GATE_BITS = 10  # of the fraction of a gate
 ONE = 2**GATE_BITS  # the gate that forgets nothing
 FULL = 2 ** (63 - GATE_BITS)  # a buffer word below this has room for one more digit of base 1024
-LARGEST = 2**52  # of |h*|: below it, sums and floats stay exact
+LARGEST = 2.0**29  # of |h|: below it |h*| < 2^52, where products by a gate fit 63 bits and float64 is exact
 
 
 def to_fixed(h: Tensor) -> Tensor:
@@ -91,6 +91,7 @@ class InformationBuffer:
     Args:
         like: A state h*, for shape and device.
         bits: The most bits that a gate forgets, 0 to 10: z* >= 1024 / 2^bits.
+        count: Whether to add up what was forgotten.
 
     Multiplications that share a buffer must be undone in the opposite order.
 
@@ -106,12 +107,12 @@ class InformationBuffer:
     (True, True)
     """
 
-    def __init__(self, like: Tensor, bits: int = GATE_BITS):
+    def __init__(self, like: Tensor, bits: int = GATE_BITS, count: bool = False):
         self.words = torch.zeros_like(like)
         self.saved: list[Tensor] = []
         self.flags: list[bool] = []  # for each multiplication: were the words put aside before it?
         self.growth = 2**bits
-        self._forgotten = torch.zeros((), dtype=torch.float64, device=like.device)
+        self._forgotten = torch.zeros((), dtype=torch.float64, device=like.device) if count else None
         self._bound = 0  # of the largest word: looked up only when it might be too large, for a look waits for a GPU
 
     def multiply(self, h: Tensor, z: Tensor) -> Tensor:
@@ -123,7 +124,8 @@ class InformationBuffer:
             self.saved.append(self.words)
             self.words, self._bound = torch.zeros_like(self.words), 0
         self.flags.append(full)
-        self._forgotten -= (z.double() / ONE).log2().sum()
+        if self._forgotten is not None:
+            self._forgotten -= (z.double() / ONE).log2().sum()
         self._bound = (self._bound + 1) * self.growth  # floor((1024 B + r) / z) < (B + 1) 1024 / z
         h, self.words = multiply(h, z, self.words)
         return h
@@ -138,6 +140,8 @@ class InformationBuffer:
     @property
     def forgotten(self) -> float:
         """Bits that have been forgotten in all multiplications so far: the sum of -log2(z* / 1024)."""
+        if self._forgotten is None:
+            raise ValueError("this buffer was made with count=False: it does not add up what was forgotten")
         return self._forgotten.item()
 
     def is_empty(self) -> bool:

@@ -19,8 +19,9 @@ class PaperMemory:
 
     Args:
         states: 32 bits for each number of the state and step, as ordinary backpropagation stores them.
-        stored: The buffers: 64 bits a word, with the words put aside, and a flag for each multiplication.
-        ideal: What was forgotten: the sum of -log2 z over all multiplications.
+        stored: The buffers: 64 bits a word, with the words put aside, and a flag for each multiplication; and 32 bits
+            for each unit that is kept for attention, at each step.
+        ideal: What was forgotten, the sum of -log2 z over all multiplications, and what is kept.
     """
 
     states: int
@@ -48,12 +49,17 @@ def paper_memory(rnn: RevGRU | RevLSTM, x: Tensor) -> PaperMemory:
     >>> memory.states, memory.ideal < memory.stored < memory.states
     (51200, True)
     """
+    rnn.count = True
     with torch.no_grad():
-        output = rnn(x)[0]
+        output, last = rnn(x)
+    rnn.count = False
     buffers = list(rnn.plan.buffers.values())
-    parts = 1 + len(rnn.cell.memory) // 2  # of the LSTM: h and c
-    states = 32 * rnn.num_layers * output.numel() * parts
-    return PaperMemory(states, sum(b.stored_bits() for b in buffers), sum(b.forgotten for b in buffers))
+    # (L, B, H) for h, and for the c of an LSTM: the states of a step
+    units = sum(part.numel() for part in (last if isinstance(last, tuple) else (last,)))
+    kept = 0 if rnn.keep is None else 32 * output.numel()
+    steps = output.shape[1] if rnn.batch_first else len(output)
+    stored = sum(b.stored_bits() for b in buffers)
+    return PaperMemory(32 * steps * units, stored + kept, sum(b.forgotten for b in buffers) + kept)
 
 
 @dataclass(frozen=True)

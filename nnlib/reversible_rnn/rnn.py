@@ -29,7 +29,9 @@ class _ReversibleRNN(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         weight_drop: float = 0.0,
+        keep: int | None = None,
         reversible: bool = True,
+        check: bool = False,
         seed: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -44,9 +46,14 @@ class _ReversibleRNN(nn.Module):
             raise ValueError(f"bits must be a whole number from 0 to {GATE_BITS}, or None: got {bits}")
         if not (0 <= dropout < 1 and 0 <= weight_drop < 1):
             raise ValueError(f"dropout and weight_drop must lie in [0, 1): got {dropout} and {weight_drop}")
+        if keep is not None and not 0 <= keep <= hidden_size // 2:
+            raise ValueError(
+                f"keep must be None or a number of units of the half state, 0 to {hidden_size // 2}: got {keep}"
+            )
         self.input_size, self.hidden_size, self.num_layers, self.bits = input_size, hidden_size, num_layers, bits
         self.batch_first, self.dropout, self.weight_drop = batch_first, dropout, weight_drop
-        self.reversible = reversible
+        self.keep, self.reversible, self.check = keep, reversible, check
+        self.count = False  # whether the buffers add up what is forgotten: paper_memory asks for it
         self.weights = nn.ParameterList()
         self.plan: Layers | None = None  # of the last call: its buffers tell what was stored
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -74,7 +81,9 @@ class _ReversibleRNN(nn.Module):
         if self.training and self.dropout:
             shape = (x.shape[1], self.hidden_size)
             between = [_mask(x, shape, self.dropout, generator) for _ in range(self.num_layers - 1)]
-        self.plan = Layers(self.cell, self.bits, self.num_layers, between, alive)
+        self.plan = Layers(
+            self.cell, self.bits, self.num_layers, between, alive, self.keep, count=self.count, check=self.check
+        )
         run = ReversibleSequence.apply if self.reversible else stored_sequence
         return run(self.plan, x, *(part for parts in states for part in parts), *weights)
 
@@ -135,7 +144,11 @@ class RevGRU(_ReversibleRNN):
         batch_first: Whether inputs and outputs are (B, T, .) in the place of (T, B, .).
         dropout: On the outputs of all layers but the last, one mask for a whole sequence.
         weight_drop: On the weights from state to gates, one mask for a whole sequence.
+        keep: None for the output of torch.nn.GRU, (T, B, H). A number s, 0 to n, for an output (T, B, s) with only
+            the first s units of h1 of the last layer: what an attention mechanism may look at. They are stored, and
+            so need no buffer.
         reversible: False stores every state, as autograd does: the same outputs and gradients, to compare with.
+        check: Keep all states too, and name the first step that is restored differently. Costs their memory.
         seed: Of the initialisation, U(-1/sqrt(H), 1/sqrt(H)).
         device: Of the parameters.
         dtype: Of the parameters.
@@ -143,7 +156,7 @@ class RevGRU(_ReversibleRNN):
     Raises:
         ValueError: for a size or a rate out of range.
 
-    Source: arXiv 1810.10999, section 2.1. Chapter: ``book/reversible_rnn.ipynb``.
+    Source: arXiv 1810.10999, sections 2.1 and 3. Chapter: ``book/reversible_rnn.ipynb``.
 
     >>> rnn = RevGRU(3, 8, num_layers=2, bits=3)
     >>> output, last = rnn(torch.ones(5, 2, 3))
@@ -165,6 +178,12 @@ class RevGRU(_ReversibleRNN):
 
         Returns:
             (T, B, H) or as ``x`` is, and (L, B, H).
+
+        Raises:
+            ReversalError: in the backward pass, where it does not meet the states of the forward pass.
+            OverflowError: for states that may leave the format, |h| >= 2^29. (The published code keeps 32-bit states,
+                which an LSTM's cell leaves at |c| = 256.)
+            TypeError: for inputs that are not float32 or float64.
         """
         inputs, alive, lengths = self._prepared(x)
         h = self._start(inputs, h_0, "h_0")

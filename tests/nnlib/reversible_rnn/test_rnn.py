@@ -125,6 +125,50 @@ def test_changed_weights_between_the_passes_are_an_error_and_no_wrong_gradient()
         output.sum().backward()
 
 
+@pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
+def test_check_names_the_first_step_that_is_restored_differently(kind):
+    """The input of step 30 is changed between the passes: the later steps are restored, and it is named."""
+    rnn = kind(3, 6, 2, bits=2, check=True)
+    x = draw(100, 2, 3, dtype=torch.float32)
+    output, _ = rnn(x)
+    x.data[30] += 1.0
+    with pytest.raises(ReversalError, match=r"undoing step 30 of 100: h2 of layer 0"):
+        output.sum().backward()
+
+
+def test_check_finds_nothing_where_nothing_is_wrong():
+    rnn = RevGRU(3, 6, 2, bits=2, dropout=0.3, check=True)
+    output, _ = rnn(draw(100, 2, 3, dtype=torch.float32))
+    output.sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in rnn.weights)
+
+
+@pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
+@pytest.mark.parametrize("keep", [0, 2, 4])
+def test_units_that_are_shown_and_stored_have_the_gradients_of_autograd(kind, keep):
+    """Breaks if a stored unit is restored from the wrong step, or its gradient does not reach h1."""
+    x, found = draw(40, 3, 4).requires_grad_(), []
+    for reversible in (True, False):
+        rnn = kind(4, 8, 2, bits=2, keep=keep, reversible=reversible, dtype=torch.float64)
+        output, last = rnn(x)
+        assert output.shape == (40, 3, keep)
+        outputs = [output, last] if kind is RevGRU else [output, *last]
+        found.append((output.detach(), gradients(outputs, [x, *rnn.weights])))
+    close(found[0][0], found[1][0], rtol=0, atol=0)
+    close(found[0][1], found[1][1], rtol=1e-9, atol=1e-9)
+
+
+def test_units_that_are_stored_need_no_buffer():
+    """Breaks if what the output already holds were kept in the buffer a second time."""
+    forgotten = []
+    for keep in (None, 4):
+        rnn = RevGRU(4, 8, bits=2, keep=keep)
+        rnn.count = True
+        rnn(draw(60, 3, 4, dtype=torch.float32))
+        forgotten.append(sum(buffer.forgotten for buffer in rnn.plan.buffers.values()))
+    assert 0.3 < forgotten[1] / forgotten[0] < 0.7  # h2 alone, where all of h1 is kept
+
+
 def test_a_second_backward_pass_is_refused():
     rnn = RevGRU(3, 6)
     output, _ = rnn(draw(5, 2, 3, dtype=torch.float32))
