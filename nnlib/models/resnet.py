@@ -9,13 +9,12 @@ from nnlib.models.init import glorot_
 class BasicBlock(nn.Module):
     """x -> relu(shortcut(x) + conv(relu(conv(x)))); the shortcut is a 1 x 1 convolution where the shape changes."""
 
-    def __init__(self, c: int, out: int, stride: int, batch_norm: bool, where: dict):
+    def __init__(self, c: int, out: int, stride: int, batch_norm: bool, where: dict, affine: bool = False):
         super().__init__()
-        self.residual = nn.Sequential(
-            *conv(c, out, 3, stride, batch_norm, where), nn.ReLU(), *conv(out, out, 3, 1, batch_norm, where)
-        )
+        how = (batch_norm, where, affine)
+        self.residual = nn.Sequential(*conv(c, out, 3, stride, *how), nn.ReLU(), *conv(out, out, 3, 1, *how))
         same = stride == 1 and c == out
-        self.shortcut = nn.Identity() if same else nn.Sequential(*conv(c, out, 1, stride, batch_norm, where))
+        self.shortcut = nn.Identity() if same else nn.Sequential(*conv(c, out, 1, stride, *how))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.shortcut(x) + self.residual(x))
@@ -33,16 +32,19 @@ class ResNet(nn.Module):
         classes: Number of outputs.
         width: Factor on the number of channels; the paper on weight decay has 4.
         batch_norm: Whether each convolution is followed by batch normalisation without scale and shift.
+        affine: Whether batch normalisation has scale and shift, and convolutions therefore no biases, as in
+            arXiv 1905.05934.
         block: The kind of block.
         seed: Of the Glorot initialisation.
         device: Where the parameters live.
         dtype: Of the parameters.
 
     Raises:
-        ValueError: if ``depth`` is not 6 n + 2, or ``width`` not a positive whole number.
+        ValueError: if ``depth`` is not 6 n + 2, or ``width`` not a positive whole number, or ``affine`` without batch
+            normalisation.
 
     Source: He et al., arXiv 1512.03385, section 4.2, with projections at the two changes of shape.
-    Chapter: ``book/weight_decay.ipynb``.
+    Chapters: ``book/weight_decay.ipynb``, ``book/eigendamage.ipynb``.
 
     >>> tuple(ResNet(8)(torch.zeros(2, 3, 32, 32)).shape)
     (2, 10)
@@ -56,6 +58,7 @@ class ResNet(nn.Module):
         *,
         width: int = 1,
         batch_norm: bool = True,
+        affine: bool = False,
         block: type[nn.Module] = BasicBlock,
         seed: int = 0,
         device: torch.device | str | None = None,
@@ -65,13 +68,15 @@ class ResNet(nn.Module):
             raise ValueError(f"depth must be 6 n + 2 with n at least 1: got {depth}")
         if width != int(width) or width < 1:
             raise ValueError(f"width must be a positive whole number: got {width}")
+        if affine and not batch_norm:
+            raise ValueError("affine is about batch normalisation: it needs batch_norm=True")
         where = {"device": device, "dtype": dtype}
         super().__init__()
         c = 16 * width
-        layers: list[nn.Module] = [*conv(in_channels, c, 3, 1, batch_norm, where), nn.ReLU()]
+        layers: list[nn.Module] = [*conv(in_channels, c, 3, 1, batch_norm, where, affine), nn.ReLU()]
         for stage, out in enumerate((16 * width, 32 * width, 64 * width)):
             for i in range((depth - 2) // 6):
-                layers.append(block(c, out, 2 if stage > 0 and i == 0 else 1, batch_norm, where))
+                layers.append(block(c, out, 2 if stage > 0 and i == 0 else 1, batch_norm, where, affine))
                 c = out
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, classes, **where))
         glorot_(self, seed)
@@ -80,7 +85,9 @@ class ResNet(nn.Module):
         return self.layers(x)  # (n, c, s, s) -> (n, classes)
 
 
-def conv(c: int, out: int, size: int, stride: int, batch_norm: bool, where: dict) -> list[nn.Module]:
+def conv(
+    c: int, out: int, size: int, stride: int, batch_norm: bool, where: dict, affine: bool = False
+) -> list[nn.Module]:
     """A convolution that keeps the resolution up to its stride, and batch normalisation where asked for."""
-    layer = nn.Conv2d(c, out, size, stride, padding=size // 2, **where)
-    return [layer, nn.BatchNorm2d(out, affine=False, **where)] if batch_norm else [layer]
+    layer = nn.Conv2d(c, out, size, stride, padding=size // 2, bias=not affine, **where)
+    return [layer, nn.BatchNorm2d(out, affine=affine, **where)] if batch_norm else [layer]

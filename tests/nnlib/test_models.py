@@ -162,7 +162,7 @@ def test_networks_of_the_papers_have_their_layers_and_sizes():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: VGG(13), "depth must be one of 11, 16"),
+        (lambda: VGG(13), "depth must be one of 11, 16, 19"),
         (lambda: ResNet(30), r"depth must be 6 n \+ 2"),
         (lambda: ResNet(2), r"depth must be 6 n \+ 2"),
         (lambda: ResNet(8, width=0.5), "positive whole number"),

@@ -1,0 +1,222 @@
+"""How likely is a target, given what the network puts out? Heads that turn outputs into distributions of targets.
+
+One contract for all of them: ``loss`` is the mean over the batch of -log p(y | outputs), with every constant, so that
+an objective per example is ``loss + kl_weight * kl / n_data``: the KL term is divided by the number of *training
+examples*, whatever the batch. Targets have the shape of the outputs; standardised targets stay standardised here, and
+:mod:`nnlib.bayes.metrics` says how to come back.
+Papers: arXiv 1811.12565, 1903.05779. Chapter: ``book/noisy_ekfac.ipynb``.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LOG_TWO_PI = math.log(2 * math.pi)
+
+
+class Gaussian(nn.Module):
+    """y ~ N(outputs, variance I): fixed noise, or learnt as softplus(s)^2 by the gradient of the loss.
+
+    Args:
+        variance: Of the noise, positive; the start where it is learnt.
+        learnt: Whether it is a parameter.
+        floor: Least standard deviation of learnt noise, not negative.
+        device: Where it lives.
+        dtype: Of the variance.
+
+    Raises:
+        ValueError: for a variance that is not positive or a negative floor.
+
+    Chapter: ``book/noisy_ekfac.ipynb``.
+
+    >>> round(float(Gaussian(0.25).loss(torch.zeros(3, 1), torch.ones(3, 1))), 4)
+    2.2258
+    """
+
+    kind = "gaussian"
+
+    def __init__(self, variance: float = 1.0, *, learnt: bool = False, floor: float = 0.0, device=None, dtype=None):
+        super().__init__()
+        if not variance > 0 or not floor >= 0:
+            raise ValueError(f"variance must be positive and floor not negative: got {variance} and {floor}")
+        raw = torch.tensor(math.log(math.expm1(variance**0.5)), device=device, dtype=dtype or torch.get_default_dtype())
+        self.floor = floor
+        if learnt:
+            self.raw = nn.Parameter(raw)
+        else:
+            self.register_buffer("raw", raw)
+
+    @property
+    def precision(self) -> Tensor:
+        """1 / variance, a scalar; with its gradient where it is learnt."""
+        return functional.softplus(self.raw).clamp(min=self.floor) ** -2
+
+    def precisions(self, particles: int, generator: torch.Generator | None = None) -> Tensor:
+        """The precision of each particle's noise, (particles,): the same for all."""
+        return self.precision.detach().expand(particles)
+
+    def log_prob(self, outputs: Tensor, y: Tensor, precision: Tensor | None = None) -> Tensor:
+        """log p(y | outputs), summed over output dimensions.
+
+        Args:
+            outputs: (..., n, C).
+            y: (n, C).
+            precision: Broadcast against (..., n); by default the likelihood's own.
+
+        Returns:
+            (..., n).
+
+        Raises:
+            ValueError: where y does not have the shape of the last two dimensions of ``outputs``.
+        """
+        same_shape(outputs, y)
+        p = self.precision if precision is None else precision
+        squared = (outputs - y).square().sum(-1)  # (..., n)
+        return 0.5 * (y.shape[-1] * (p.log() - LOG_TWO_PI) - p * squared)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean over particles and examples of -log p(y | outputs), a scalar."""
+        return -self.log_prob(outputs, y).mean()
+
+    def observe(self, outputs: Tensor, y: Tensor) -> None:
+        """Fixed and learnt noise learn nothing beside the gradient."""
+
+
+class GammaGaussian(Gaussian):
+    """y ~ N(outputs, I / p) with an unknown precision p ~ Gamma(shape, rate), whose posterior has a closed form.
+
+    For given weights the posterior of p is Gamma(shape + n C / 2, rate + n E|y - f|^2 / 2). The mean square is known
+    from batches only, so each call of :meth:`observe` moves the rate a part of the way. ``loss`` is the mean of
+    -log p(y | f, p) over q(p). The released code of the paper fits both numbers by Adam to the same objective; this is
+    its optimum.
+
+    Args:
+        n_data: Number of training examples, positive.
+        shape: Of the prior, positive.
+        rate: Of the prior, positive.
+        outputs: C, number of outputs.
+        decay: Of the running average of the rate, in [0, 1).
+        device: Where it lives.
+        dtype: Of the rate.
+
+    Raises:
+        ValueError: for arguments out of range.
+
+    Source: arXiv 1811.12565, section 5.1 (prior Gamma(6, 6)). Chapter: ``book/noisy_ekfac.ipynb``.
+
+    >>> noise = GammaGaussian(n_data=100, decay=0.0)
+    >>> noise.observe(torch.zeros(50, 1), torch.full((50, 1), 0.5))
+    >>> round(float(noise.precision), 3)  # (6 + 50) / (6 + 12.5)
+    3.027
+    """
+
+    def __init__(
+        self,
+        n_data: int,
+        *,
+        shape: float = 6.0,
+        rate: float = 6.0,
+        outputs: int = 1,
+        decay: float = 0.99,
+        device=None,
+        dtype=None,
+    ):
+        super().__init__(rate / shape if shape > 0 and rate > 0 else 1.0, device=device, dtype=dtype)
+        if not (n_data > 0 and shape > 0 and rate > 0 and outputs > 0 and 0 <= decay < 1):
+            raise ValueError(
+                "n_data, shape, rate and outputs must be positive and decay in [0, 1): "
+                f"got {n_data}, {shape}, {rate}, {outputs} and {decay}"
+            )
+        self.n_data, self.outputs, self.decay, self.prior = n_data, outputs, decay, (shape, rate)
+        self.shape = shape + n_data * outputs / 2
+        # Before anything was seen, the rate that keeps the prior's mean.
+        self.register_buffer("rate", torch.full_like(self.raw, self.shape * rate / shape))
+
+    @property
+    def precision(self) -> Tensor:
+        """E[p] = shape / rate, a scalar."""
+        return self.shape / self.rate
+
+    def precisions(self, particles: int, generator: torch.Generator | None = None) -> Tensor:
+        """A draw of p for each particle, (particles,), by the Gamma quantiles of uniform draws of the generator."""
+        u = torch.rand(particles, generator=generator, dtype=torch.float64, device=self.rate.device)
+        return gamma_quantile(u, self.shape).to(self.rate) / self.rate
+
+    def log_prob(self, outputs: Tensor, y: Tensor, precision: Tensor | None = None) -> Tensor:
+        """log p(y | outputs, precision), or its mean over q(precision) where none is given: see :class:`Gaussian`."""
+        if precision is not None:
+            return super().log_prob(outputs, y, precision)
+        # E log p = digamma(shape) - log rate takes the place of log E p.
+        shape = torch.full_like(self.rate, self.shape)
+        return super().log_prob(outputs, y) + 0.5 * y.shape[-1] * (torch.digamma(shape) - shape.log())
+
+    @torch.no_grad()
+    def observe(self, outputs: Tensor, y: Tensor) -> None:
+        """Move the rate towards rate_0 + n E|y - f|^2 / 2, the mean taken over particles and the batch."""
+        same_shape(outputs, y)
+        mean_square = (outputs - y).square().sum(-1).mean()
+        self.rate.lerp_(self.prior[1] + self.n_data * mean_square / 2, 1 - self.decay)
+
+    def kl(self) -> Tensor:
+        """KL[Gamma(shape, rate) || prior], a scalar."""
+        q = torch.distributions.Gamma(torch.full_like(self.rate, self.shape), self.rate)
+        p = torch.distributions.Gamma(*(torch.full_like(self.rate, value) for value in self.prior))
+        return torch.distributions.kl_divergence(q, p)
+
+
+class Categorical(nn.Module):
+    """y ~ softmax(outputs), classes (n,).
+
+    Chapter: ``book/noisy_ekfac.ipynb``.
+
+    >>> round(float(Categorical().loss(torch.zeros(2, 4), torch.tensor([0, 3]))), 4)
+    1.3863
+    """
+
+    kind = "categorical"
+
+    @property
+    def precision(self) -> float:
+        """1: the Fisher matrix of the outputs needs no other scale."""
+        return 1.0
+
+    def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """log softmax(outputs)_y, (..., n), for outputs (..., n, C) and classes (n,)."""
+        if y.shape != outputs.shape[-2:-1] or y.is_floating_point():
+            raise ValueError(f"y must be {outputs.shape[-2]} classes: got {y.dtype} of shape {tuple(y.shape)}")
+        index = y[:, None].expand(*outputs.shape[:-1], 1)
+        return outputs.log_softmax(-1).gather(-1, index)[..., 0]
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean over particles and examples of -log softmax(outputs)_y, a scalar."""
+        return -self.log_prob(outputs, y).mean()
+
+    def observe(self, outputs: Tensor, y: Tensor) -> None:
+        """Nothing to learn."""
+
+
+def gamma_quantile(u: Tensor, shape: float) -> Tensor:
+    """Quantiles of Gamma(shape, 1) at u in (0, 1), by bisection on the regularised incomplete gamma function.
+
+    torch draws gamma variates from its global generator alone; this way a seed decides.
+
+    >>> gamma_quantile(torch.tensor([0.5], dtype=torch.float64), 1.0)  # exponential: log 2
+    tensor([0.6931], dtype=torch.float64)
+    """
+    a = torch.full_like(u, shape)
+    low, high = torch.zeros_like(u), torch.full_like(u, shape + 12 * shape**0.5 + 40)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = torch.special.gammainc(a, middle) < u
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2
+
+
+def same_shape(outputs: Tensor, y: Tensor) -> None:
+    """Refuse targets (n,) beside outputs (n, 1), whose difference would silently be (n, n)."""
+    if outputs.shape[-2:] != y.shape:
+        raise ValueError(
+            f"targets must have the shape of the outputs, {tuple(outputs.shape[-2:])}: got {tuple(y.shape)}"
+        )

@@ -1,0 +1,166 @@
+"""How good is a predictive distribution that is made of P sampled networks? Error, log likelihood, calibration.
+
+The scaling contract. Networks see standardised targets, (y - mean) / scale with the training set's mean and standard
+deviation. Every function here takes outputs and targets *in those units* and ``scale``; what comes back is in the
+data's own units: root mean squared errors are multiplied by ``scale``, and ``log(scale)`` is subtracted from log
+densities for each output, by the change of variables. Probabilities (coverage, calibration) need no scale. The log
+likelihood is, for each point, the log of the *mean of densities* over particles; then the mean over points.
+Papers: arXiv 1811.12565, 1903.05779. Chapter: ``book/noisy_ekfac.ipynb``.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nnlib.bayes.likelihoods import LOG_TWO_PI, same_shape
+
+LEVELS = tuple(i / 10 for i in range(1, 10))
+
+
+def rmse(outputs: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
+    """Root mean squared error of the mean over particles, a scalar.
+
+    Args:
+        outputs: (P, n, C), standardised.
+        y: (n, C), standardised.
+        scale: Standard deviation of the training targets, positive.
+
+    >>> float(rmse(torch.tensor([[[0.0]], [[2.0]]]), torch.tensor([[3.0]]), scale=10))
+    20.0
+    """
+    _check(outputs, y, scale)
+    return scale * (outputs.mean(0) - y).square().sum(-1).mean().sqrt()
+
+
+def log_likelihood(outputs: Tensor, y: Tensor, precision: Tensor | float, scale: float = 1.0) -> Tensor:
+    """Mean over points of log (1/P) sum_p N(y; f_p, 1 / precision_p), as a density in the data's own units.
+
+    Args:
+        outputs: (P, n, C), standardised.
+        y: (n, C), standardised.
+        precision: Of the noise, one number or (P,).
+        scale: Standard deviation of the training targets.
+
+    >>> one = torch.zeros(1, 1, 1)
+    >>> float(log_likelihood(one, one[0], 1.0) - log_likelihood(one, one[0], 1.0, scale=math.e))
+    1.0
+    """
+    _check(outputs, y, scale)
+    p = _precision(outputs, precision)
+    C = y.shape[-1]
+    logs = 0.5 * (C * (p.log() - LOG_TWO_PI) - p * (outputs - y).square().sum(-1))  # (P, n)
+    return (logs.logsumexp(0) - math.log(len(outputs))).mean() - C * math.log(scale)
+
+
+def probability_below(outputs: Tensor, y: Tensor, precision: Tensor | float) -> Tensor:
+    """Where in its predictive distribution does each target lie? P(Y <= y), (n, C): uniform where calibrated.
+
+    Args:
+        outputs: (P, n, C).
+        y: (n, C).
+        precision: One number or (P,).
+    """
+    _check(outputs, y, 1.0)
+    z = (y - outputs) * _precision(outputs, precision).sqrt()[..., None]
+    return torch.special.ndtr(z).mean(0)
+
+
+def coverage(outputs: Tensor, y: Tensor, precision: Tensor | float, level: float = 0.9) -> Tensor:
+    """Share of targets within the central interval that should hold ``level`` of them, a scalar.
+
+    Raises:
+        ValueError: for a level outside (0, 1).
+
+    >>> float(coverage(torch.zeros(1, 3, 1), torch.tensor([[0.0], [1.6], [1.7]]), 1.0))  # the interval ends at 1.645
+    0.6666666865348816
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1: got {level}")
+    u = probability_below(outputs, y, precision)
+    return ((u - 0.5).abs() <= level / 2).to(u.dtype).mean()
+
+
+def calibration_error(
+    outputs: Tensor, y: Tensor, precision: Tensor | float, levels: Sequence[float] = LEVELS
+) -> Tensor:
+    """Mean over levels of |coverage - level|, a scalar in [0, 1]."""
+    gaps = [(coverage(outputs, y, precision, level) - level).abs() for level in levels]
+    return torch.stack(gaps).mean()
+
+
+def regression_metrics(outputs: Tensor, y: Tensor, precision: Tensor | float, scale: float = 1.0) -> dict[str, float]:
+    """``rmse``, ``log_likelihood``, ``coverage`` of the 90 % interval and ``calibration_error``, by name."""
+    return {
+        "rmse": float(rmse(outputs, y, scale)),
+        "log_likelihood": float(log_likelihood(outputs, y, precision, scale)),
+        "coverage": float(coverage(outputs, y, precision)),
+        "calibration_error": float(calibration_error(outputs, y, precision)),
+    }
+
+
+def expected_calibration_error(probabilities: Tensor, y: Tensor, bins: int = 15) -> Tensor:
+    """Mean over examples of |accuracy - confidence| within equal bins of the confidence, a scalar.
+
+    Args:
+        probabilities: (n, classes), of the predictive distribution.
+        y: (n,), classes.
+        bins: At least 1.
+
+    Source: Guo et al., arXiv 1706.04599, section 2.
+
+    >>> float(expected_calibration_error(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1])))
+    0.0
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1: got {bins}")
+    confidence, guess = probabilities.max(1)
+    which = (confidence * bins).long().clamp(max=bins - 1)
+    gap = (guess == y).to(confidence.dtype) - confidence  # (n,)
+    sums = torch.zeros(bins, dtype=gap.dtype, device=gap.device).index_add(0, which, gap)
+    return sums.abs().sum() / len(y)
+
+
+def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
+    """``accuracy``, ``log_likelihood``, ``calibration_error``, ``brier`` of the mean of *probabilities* over particles.
+
+    Args:
+        logits: (P, n, classes).
+        y: (n,), classes.
+
+    The mean of logits, which the released code of arXiv 1811.12565 takes, is another prediction: see the chapter.
+
+    >>> classification_metrics(torch.zeros(2, 3, 2), torch.tensor([0, 0, 1]))["brier"]
+    0.5
+    """
+    if logits.ndim != 3 or y.shape != logits.shape[1:2]:
+        raise ValueError(
+            f"logits must have shape (P, n, classes) and y (n,): got {tuple(logits.shape)} and {tuple(y.shape)}"
+        )
+    p = logits.softmax(-1).mean(0)  # (n, classes)
+    truth = torch.nn.functional.one_hot(y, p.shape[1]).to(p.dtype)
+    return {
+        "accuracy": float((p.argmax(1) == y).to(p.dtype).mean()),
+        "log_likelihood": float(p.gather(1, y[:, None]).log().mean()),
+        "calibration_error": float(expected_calibration_error(p, y)),
+        "brier": float((p - truth).square().sum(1).mean()),
+    }
+
+
+def _precision(outputs: Tensor, precision: Tensor | float) -> Tensor:
+    """As (P, 1) or (1, 1)."""
+    p = torch.as_tensor(precision, dtype=outputs.dtype, device=outputs.device).reshape(-1, 1)
+    if not (p > 0).all():
+        raise ValueError(f"precision must be positive: got {p.min().item():g}")
+    if len(p) not in (1, len(outputs)):
+        raise ValueError(f"precision must be one number or one for each of {len(outputs)} particles: got {len(p)}")
+    return p
+
+
+def _check(outputs: Tensor, y: Tensor, scale: float) -> None:
+    if outputs.ndim != 3:
+        raise ValueError(f"outputs must have shape (particles, n, outputs): got {tuple(outputs.shape)}")
+    same_shape(outputs, y)
+    if not scale > 0:
+        raise ValueError(f"scale must be positive: got {scale}")

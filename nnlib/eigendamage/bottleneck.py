@@ -1,0 +1,131 @@
+"""How is a layer written in its eigenbasis, and what is left when rows and columns go there? A product of three.
+
+W = Q_S W' Q_A' exactly, so s = W x is three layers: x -> Q_A' x -> W' Q_A' x -> Q_S W' Q_A' x. Deleting columns C of W'
+thins the first and rows R the last: a low-rank bottleneck with the layer's own inputs and outputs.
+Paper: arXiv 1905.05934, section 4. Chapter: ``book/eigendamage.ipynb``.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from nnlib.eigendamage.cost import bottleneck_parameters
+from nnlib.eigendamage.scores import rotate
+
+
+class Bottleneck(nn.Sequential):
+    """Three linear maps in a row without anything between: ``input``, ``core`` and ``output``.
+
+    For a convolution the first and last are 1 x 1, and the core has the kernel, stride, padding and dilation. The bias
+    stays behind the last, so that padding with zeros commutes with the first and borders are exact.
+
+    Args:
+        input: Maps (in) to (columns), without bias.
+        core: Maps (columns) to (rows), without bias.
+        output: Maps (rows) to (out), with the layer's bias if it has one.
+
+    Source: arXiv 1905.05934, section 4. Chapter: ``book/eigendamage.ipynb``.
+    """
+
+    def __init__(self, input: nn.Module, core: nn.Module, output: nn.Module):
+        super().__init__(OrderedDict(input=input, core=core, output=output))
+
+
+@torch.no_grad()
+def bottleneck(layer: nn.Module, Q_A: Tensor, Q_S: Tensor, rows: Tensor, columns: Tensor) -> Bottleneck:
+    """A layer as its bottleneck in the basis (Q_S, Q_A), with these rows and columns kept.
+
+    Args:
+        layer: ``nn.Linear``, ``nn.Conv2d`` without groups, or a :class:`Bottleneck`, whose core is then rotated and
+            pruned and the bases merged: Q_A <- Q_A Q_A2, Q_S <- Q_S Q_S2. The number of layers does not grow.
+        Q_A: Orthogonal, (in, in) of the layer or of the core.
+        Q_S: Orthogonal, (out, out) of the layer or of the core.
+        rows: Which rows of Q_S' W Q_A to keep, booleans (out,).
+        columns: Which columns, booleans (in,).
+
+    Returns:
+        New modules on the layer's device; ``layer`` is left as it is. With everything kept it is the same function.
+
+    Raises:
+        ValueError: for a layer that has no bottleneck, or a selection that keeps nothing.
+
+    Source: arXiv 1905.05934, section 4, algorithm 1. Chapter: ``book/eigendamage.ipynb``.
+
+    >>> layer, all = nn.Conv2d(3, 4, 3, padding=1), torch.ones(4, dtype=torch.bool)
+    >>> bottleneck(layer, torch.eye(3), torch.eye(4), rows=all, columns=all[:3])(torch.zeros(1, 3, 8, 8)).shape
+    torch.Size([1, 4, 8, 8])
+    """
+    if not rows.any() or not columns.any():
+        raise ValueError(f"at least one row and one column must stay: got {int(rows.sum())} and {int(columns.sum())}")
+    Q_A, Q_S = Q_A[:, columns], Q_S[:, rows]  # (in, c), (out, r)
+    if isinstance(layer, Bottleneck):
+        first, core, last = layer
+        _check(core)
+        first_weight = torch.einsum("ci,c...->i...", Q_A, first.weight)
+        last_weight = torch.einsum("oc...,cr->or...", last.weight, Q_S)
+        return Bottleneck(
+            _like(first, first_weight), _like(core, rotate(core.weight, Q_S, Q_A)), _like(last, last_weight)
+        )
+    _check(layer)
+    ones = (1,) * (layer.weight.ndim - 2)
+    return Bottleneck(
+        _pointwise(layer, Q_A.T.reshape(*Q_A.T.shape, *ones), None),
+        _like(layer, rotate(layer.weight, Q_S, Q_A), bias=False),
+        _pointwise(layer, Q_S.reshape(*Q_S.shape, *ones), layer.bias),
+    )
+
+
+def smaller(layer: nn.Module, rows: Tensor, columns: Tensor) -> bool:
+    """Whether the bottleneck with these rows and columns has fewer weights than the layer.
+
+    Source: arXiv 1905.05934, section 4. Chapter: ``book/eigendamage.ipynb``.
+    """
+    r, c = int(rows.sum()), int(columns.sum())
+    if isinstance(layer, Bottleneck):
+        return (r, c) != (len(rows), len(columns))
+    taps = layer.weight[0, 0].numel()
+    return bottleneck_parameters(len(columns), len(rows), 1, c, r) + (taps - 1) * r * c < layer.weight.numel()
+
+
+def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put a layer in the place of this name, in the same mode."""
+    parent, _, last = name.rpartition(".")
+    layer.train(model.get_submodule(name).training)
+    setattr(model.get_submodule(parent), last, layer)
+
+
+def _check(layer: nn.Module) -> None:
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        raise ValueError(f"only nn.Linear and nn.Conv2d have a bottleneck: got {type(layer).__name__}")
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        raise ValueError(f"a convolution with {layer.groups} groups has no bottleneck: its groups see different inputs")
+
+
+def _like(layer: nn.Module, weight: Tensor, bias: bool = True) -> nn.Module:
+    """A layer of the same kind with this weight, and the same bias unless told otherwise."""
+    bias = layer.bias if bias else None
+    if isinstance(layer, nn.Linear):
+        return _filled(nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta"), weight, bias)
+    shape = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+    shape |= {"padding_mode": layer.padding_mode, "bias": bias is not None, "device": "meta"}
+    return _filled(nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], **shape), weight, bias)
+
+
+def _pointwise(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """The linear map that goes with a layer, at each position alone."""
+    kind = nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d
+    size = () if kind is nn.Linear else (1,)
+    made = kind(weight.shape[1], weight.shape[0], *size, bias=bias is not None, device="meta")
+    return _filled(made, weight, bias)
+
+
+def _filled(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """The layer with copies of these numbers as its parameters: no draw from the global generator is spent.
+
+    Contiguous copies: a transposed 1 x 1 kernel makes PyTorch's CPU convolution write out of bounds in training.
+    """
+    layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer

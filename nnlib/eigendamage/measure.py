@@ -1,0 +1,133 @@
+"""What a method must know of a network before it prunes: scores of filters, or the eigenbasis of each layer.
+
+Paper: arXiv 1905.05934. Chapter: ``book/eigendamage.ipynb``.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnlib.curvature import Eigenbasis, Kronecker, factors, joint_weight, rescale
+from nnlib.eigendamage import scores as rules
+from nnlib.eigendamage.cost import evaluating
+from nnlib.eigendamage.graph import norms, trace
+
+METHODS = ("Magnitude", "NN Slimming", "C-OBD", "C-OBS", "Kron-OBD", "Kron-OBS", "EigenDamage")
+DAMPING = 1e-3  # of C-OBS and Kron-OBS, relative to the mean eigenvalue of S (x) A
+
+
+def filter_scores(
+    model: nn.Module, x: Tensor, method: str, names: Iterable[str], *, damping: float = DAMPING, **statistics: Any
+) -> dict[str, tuple[Tensor, Callable[[Tensor], Tensor] | None]]:
+    """For each layer, the scores of its filters, (out,), and the change of its joint weight when some of them go.
+
+    The change is a function of which are pruned, booleans (out,), and None for methods that leave the others alone.
+    Under NN Slimming, layers without a normalisation that has a scale have no scores.
+
+    Args:
+        model: In any mode; measured in evaluation mode.
+        x: Inputs, (B, ...).
+        method: One of ``METHODS`` but EigenDamage.
+        names: Layers.
+        damping: Relative, for C-OBS and Kron-OBS.
+        statistics: ``fisher``, ``likelihood``, ``y``, ``seed``, ``batch_size`` of :func:`nnlib.curvature.factors`.
+
+    Chapter: ``book/eigendamage.ipynb``.
+    """
+    W = {name: joint_weight(model.get_submodule(name)) for name in names}
+    if method == "Magnitude":
+        return {name: (rules.magnitude(weight), None) for name, weight in W.items()}
+    if method == "NN Slimming":
+        return {name: (scale, None) for name, scale in _scales(model, x, W).items()}
+    if method == "C-OBD":
+        with evaluating(model):
+            diagonal = _fisher_diagonal(model, x, W, statistics)
+        return {name: (rules.c_obd(weight, diagonal[name]), None) for name, weight in W.items()}
+    with evaluating(model):
+        found = factors(model, x, layers=list(W), **statistics)
+    if method == "Kron-OBD":
+        return {name: (rules.kron_obd(weight, found[name]), None) for name, weight in W.items()}
+    score, update = {
+        "C-OBS": (rules.c_obs, rules.c_obs_update),
+        "Kron-OBS": (rules.kron_obs, rules.kron_obs_update),
+    }[method]
+    result = {}
+    for name, weight in W.items():
+        block = found[name].damped(damping * _mean_eigenvalue(found[name]))
+        change = lambda pruned, weight=weight, block=block: update(weight, block, pruned)  # noqa: E731
+        result[name] = score(weight, block), change
+    return result
+
+
+def _mean_eigenvalue(block: Kronecker) -> float:
+    """Of S (x) A: the product of the factors' means."""
+    return (block.S.diagonal().mean() * block.A.diagonal().mean()).item()
+
+
+def _fisher_diagonal(model, x, W, statistics) -> dict[str, Tensor]:
+    """The exact diagonal of each layer's Fisher block: EKFAC's eigenvalues where the basis is the weights' own."""
+    own = {}
+    for name, weight in W.items():
+        eyes = (torch.eye(n, dtype=weight.dtype, device=weight.device) for n in weight.shape[::-1])
+        own[name] = Eigenbasis(*eyes, torch.zeros_like(weight))
+    return {name: basis.values for name, basis in rescale(model, x, own, **statistics).items()}
+
+
+def _scales(model, x, W) -> dict[str, Tensor]:
+    """|gamma| of the normalisation right behind each layer that has one."""
+    behind = norms(trace(model, x))
+    found = {name: model.get_submodule(behind[name]) for name in W if name in behind}
+    scales = {name: norm.weight.detach().abs() for name, norm in found.items() if norm.affine}
+    if not scales:
+        raise ValueError("NN Slimming needs a batch normalisation with scale (affine=True) right behind some layer")
+    return scales
+
+
+def eigenbases(
+    model: nn.Module, x: Tensor, names: Iterable[str], *, ekfac: bool = False, **statistics: Any
+) -> dict[str, Eigenbasis]:
+    """The Kronecker-factored eigenbasis of each layer's weights without bias, over channels for convolutions.
+
+    Args:
+        model: In any mode; measured in evaluation mode.
+        x: Inputs, (B, ...).
+        names: Layers.
+        ekfac: Measure the eigenvalues in the basis, for each kernel offset: values (out, in, k k) instead of (out, in).
+        statistics: ``fisher``, ``likelihood``, ``y``, ``seed``, ``batch_size`` of :func:`nnlib.curvature.factors`.
+
+    Source: arXiv 1905.05934, section 4; 1806.03884 for ``ekfac``. Chapter: ``book/eigendamage.ipynb``.
+    """
+    with evaluating(model):
+        found = factors(model, x, layers=list(names), channels=True, **statistics)
+    bases = {}
+    for name, block in found.items():
+        n = model.get_submodule(name).weight.shape[1]
+        bases[name] = _eigen(Kronecker(block.A[:n, :n], block.S))  # the bias is not rotated: it stays at the output
+    if not ekfac:
+        return bases
+    wide = {}  # the same bases for full patches, (in k k) of them and the bias
+    for name, basis in bases.items():
+        layer = model.get_submodule(name)
+        taps = layer.weight[0, 0].numel()
+        Q_A = torch.kron(basis.Q_A.contiguous(), torch.eye(taps, dtype=basis.Q_A.dtype, device=basis.Q_A.device))
+        if layer.bias is not None:
+            Q_A = torch.block_diag(Q_A, Q_A.new_ones(1, 1))
+        wide[name] = Eigenbasis(Q_A, basis.Q_S, Q_A.new_zeros(len(basis.Q_S), len(Q_A)))
+    with evaluating(model):
+        measured = rescale(model, x, wide, **statistics)
+    for name, basis in bases.items():
+        out, n = basis.values.shape
+        taps = model.get_submodule(name).weight[0, 0].numel()
+        bases[name] = Eigenbasis(basis.Q_A, basis.Q_S, measured[name].values[:, : n * taps].reshape(out, n, taps))
+    return bases
+
+
+def _eigen(block: Kronecker) -> Eigenbasis:
+    """The eigenbasis, found in double precision: in single, LAPACK fails on factors of low rank from few images."""
+    if not (block.A.isfinite().all() and block.S.isfinite().all()):
+        raise ValueError("the curvature is not finite: are the model's weights and the inputs?")
+    (values_A, Q_A), (values_S, Q_S) = (torch.linalg.eigh(M.double()) for M in (block.A, block.S))
+    values = torch.outer(values_S.clamp(min=0), values_A.clamp(min=0))  # below zero is rounding
+    return Eigenbasis(*(part.to(block.A.dtype) for part in (Q_A, Q_S, values)))

@@ -1,0 +1,160 @@
+"""What is the exact answer? Gaussian-process regression: evidence, posterior, and hyperparameters by the evidence.
+
+Kernels are gpytorch's. Paper: arXiv 1903.05779, section 5 (priors are fitted by the evidence, then frozen).
+Chapter: book/functional_bnn.ipynb.
+"""
+
+import contextlib
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from gpytorch.kernels import Kernel
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def gram(kernel: Kernel, x: Tensor, z: Tensor | None = None) -> Tensor:
+    """The matrix k(x_i, z_j), (n, d) and (m, d) -> (n, m)."""
+    return kernel(x, x if z is None else z).to_dense()
+
+
+def cholesky(matrix: Tensor, variance: float | Tensor) -> Tensor:
+    """The Cholesky factor of K + variance · I; the diagonal also gets 10⁻⁸ of its mean, for kernels of low rank."""
+    jitter = variance + 1e-8 * matrix.diagonal().mean()
+    return torch.linalg.cholesky(matrix + jitter * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
+
+
+def gaussian_log_density(f: Tensor, factor: Tensor) -> Tensor:
+    """log N(f; 0, LLᵀ) of each row: (S, n) and (n, n) -> (S,)."""
+    white = torch.linalg.solve_triangular(factor, f.mT, upper=False)  # (n, S)
+    return -0.5 * (white.square().sum(0) + len(factor) * LOG_2PI) - factor.diagonal().log().sum()
+
+
+def log_evidence(kernel: Kernel, x: Tensor, y: Tensor, noise_sd: float | Tensor) -> Tensor:
+    """log p(y) of y = f(x) + noise with f ~ GP(0, k): a scalar, in nats.
+
+    Args:
+        kernel: Of gpytorch.
+        x: (n, d).
+        y: (n,).
+        noise_sd: Positive.
+    """
+    return gaussian_log_density(y[None], cholesky(gram(kernel, x), noise_sd**2))[0]
+
+
+def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (m,) and covariance (m, m) of f(new) given y = f(x) + noise.
+
+    Args:
+        kernel: Of gpytorch.
+        x: (n, d).
+        y: (n,).
+        new: (m, d).
+        noise_sd: Positive.
+
+    Source: Rasmussen and Williams 2006, equations 2.23 and 2.24. Chapter: book/functional_bnn.ipynb.
+
+    >>> from gpytorch.kernels import RBFKernel
+    >>> x = torch.zeros(1, 1, dtype=torch.float64)
+    >>> mean, covariance = posterior(RBFKernel().double(), x, torch.ones(1).double(), x, 1.0)
+    >>> [round(v.item(), 6) for v in (mean, covariance)]  # prior variance 1, noise variance 1
+    [0.5, 0.5]
+    """
+    factor = cholesky(gram(kernel, x), noise_sd**2)
+    cross = torch.linalg.solve_triangular(factor, gram(kernel, x, new), upper=False)  # (n, m)
+    white = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
+    return (cross.mT @ white)[:, 0], gram(kernel, new) - cross.mT @ cross
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A fitted prior: a kernel that is trained no further, the noise, and the log evidence they reach."""
+
+    kernel: Kernel
+    noise_sd: float
+    log_evidence: float
+
+
+def fit_evidence(
+    kernel: Kernel,
+    x: Tensor,
+    y: Tensor,
+    noise_sd: float,
+    *,
+    learn_noise: bool = False,
+    restarts: int = 5,
+    steps: int = 60,
+    seed: int = 0,
+) -> Evidence:
+    """Hyperparameters by the evidence, the best of several starts, then frozen.
+
+    Every start but the first multiplies each hyperparameter by e^z, z ~ N(0, 1): the evidence of a periodic kernel has
+    a maximum at every multiple of the period.
+
+    Args:
+        kernel: Where to start; it is copied, not changed.
+        x: (n, d).
+        y: (n,).
+        noise_sd: Known noise, or its start where it is learnt.
+        learn_noise: Whether to fit the noise as well.
+        restarts: Number of starts, at least 1.
+        steps: Iterations of L-BFGS each.
+        seed: Of the starts.
+
+    Returns:
+        The :class:`Evidence`; its kernel's parameters need no gradient.
+
+    Raises:
+        ValueError: where no start reached a finite evidence, or ``restarts`` is below 1.
+
+    Source: arXiv 1903.05779, section 5. Chapter: book/functional_bnn.ipynb.
+    """
+    if restarts < 1:
+        raise ValueError(f"restarts must be at least 1: got {restarts}")
+    generator = torch.Generator("cpu").manual_seed(seed)
+    found = []
+    for restart in range(restarts):
+        trial = copy.deepcopy(kernel).requires_grad_(True)
+        if restart:
+            _scatter(trial, generator)
+        log_noise = torch.tensor(math.log(noise_sd), dtype=y.dtype, device=y.device, requires_grad=learn_noise)
+        reached = _climb(trial, log_noise, x, y, steps)
+        if math.isfinite(reached):
+            found.append(Evidence(trial.requires_grad_(False), math.exp(log_noise.item()), reached))
+    if not found:
+        raise ValueError(f"no start of {restarts} reached a finite evidence: is the data finite, the noise positive?")
+    return max(found, key=lambda evidence: evidence.log_evidence)
+
+
+@torch.no_grad()
+def _scatter(kernel: Kernel, generator: torch.Generator) -> None:
+    for _, raw, constraint in kernel.named_parameters_and_constraints():
+        factor = torch.randn(raw.shape, generator=generator, dtype=raw.dtype, device="cpu").exp().to(raw.device)
+        value = raw * factor if constraint is None else constraint.inverse_transform(constraint.transform(raw) * factor)
+        raw.copy_(value)
+
+
+def _climb(kernel: Kernel, log_noise: Tensor, x: Tensor, y: Tensor, steps: int) -> float:
+    """Maximise the evidence in place, to the best point that was seen; −∞ where there was none."""
+    parameters = [p for p in (*kernel.parameters(), log_noise) if p.requires_grad]
+    optimizer = torch.optim.LBFGS(parameters, max_iter=steps, line_search_fn="strong_wolfe")
+    best, reached = [p.detach().clone() for p in parameters], -math.inf
+
+    def closure() -> Tensor:
+        nonlocal best, reached
+        optimizer.zero_grad()
+        loss = -log_evidence(kernel, x, y, log_noise.exp())
+        loss.backward()
+        if -loss.item() > reached:
+            best, reached = [p.detach().clone() for p in parameters], -loss.item()
+        return loss
+
+    with contextlib.suppress(torch.linalg.LinAlgError):  # a line search went where K has no Cholesky factor
+        optimizer.step(closure)
+    with torch.no_grad():
+        for parameter, value in zip(parameters, best, strict=True):
+            parameter.copy_(value)
+    return reached

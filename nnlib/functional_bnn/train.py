@@ -1,0 +1,163 @@
+"""How is the functional ELBO maximised, and what is its counterpart in weight space? One loop, two penalties.
+
+Paper: arXiv 1903.05779, section 3.2 and algorithm 1. Chapter: book/functional_bnn.ipynb.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from nnlib.bayes import Gaussian
+from nnlib.functional_bnn.network import StochasticMLP
+from nnlib.functional_bnn.objective import Prior, adversarial_points, kl_surrogate, measurement_set, uniform_points
+from nnlib.training import NonFiniteLoss
+
+KL_SCALES = ("batch", "data")
+
+
+@dataclass(frozen=True)
+class FunctionSpace:
+    """The penalty of the functional ELBO: KL between processes at a measurement set.
+
+    Args:
+        prior: A prior over functions.
+        low: (d,) of the box from which random points are drawn.
+        high: (d,).
+        n_random: Random points a step.
+        strategy: ``mixed`` (training and random), ``training``, ``random``, or ``adversarial``, which is *mixed* with
+            the random points moved uphill on the KL.
+        injected_noise: γ, on both processes.
+        eigenfunctions: Of the Stein estimator, a number or a share.
+        kl_scale: ``batch`` divides the KL by the batch size, as published; ``data`` by the number of training points.
+            They differ where there are mini-batches.
+    """
+
+    prior: Prior
+    low: Tensor
+    high: Tensor
+    n_random: int = 20
+    strategy: str = "mixed"
+    injected_noise: float = 0.01
+    eigenfunctions: int | float = 0.99
+    kl_scale: str = "batch"
+
+    def __post_init__(self):
+        if self.kl_scale not in KL_SCALES:
+            raise ValueError(f"kl_scale must be one of {', '.join(KL_SCALES)}: got {self.kl_scale!r}")
+        if not bool((self.low < self.high).all()):
+            raise ValueError("the box of random points must have low < high in every dimension")
+
+    def loss(self, network: StochasticMLP, x, y, likelihood: Gaussian, n_data: int, samples: int, generator) -> Tensor:
+        """Mean negative log likelihood of the batch plus the scaled KL surrogate."""
+        random = uniform_points(self.low, self.high, self.n_random, generator)
+        options = {"injected_noise": self.injected_noise, "eigenfunctions": self.eigenfunctions, "generator": generator}
+        strategy = self.strategy
+        if strategy == "adversarial":
+            random = adversarial_points(network, self.prior, x, random, self.low, self.high, samples=samples, **options)
+            strategy = "mixed"
+        points = measurement_set(x, random, strategy)
+        draw = network.draw(samples, generator)
+        if strategy == "mixed":
+            f = draw(points)  # the training inputs come first: one pass gives likelihood and KL
+            at_data = f[:, : len(x)]
+        else:
+            f, at_data = draw(points), draw(x)  # the same functions at other inputs
+        kl = kl_surrogate(f, points, self.prior, **options)
+        return likelihood.loss(at_data[..., None], y[:, None]) + kl / (len(x) if self.kl_scale == "batch" else n_data)
+
+
+@dataclass(frozen=True)
+class WeightSpace:
+    """The penalty of Bayes by backprop: KL[q(w) ‖ N(0, s² I)] over the number of training points, exact.
+
+    Args:
+        prior_sd: s, positive.
+    """
+
+    prior_sd: float = 1.0
+
+    def loss(self, network: StochasticMLP, x, y, likelihood: Gaussian, n_data: int, samples: int, generator) -> Tensor:
+        """Mean negative log likelihood of the batch plus the KL between weights."""
+        f = network.draw(samples, generator)(x)
+        return likelihood.loss(f[..., None], y[:, None]) + network.weight_kl(self.prior_sd) / n_data
+
+
+@dataclass
+class Fit:
+    """What training leaves beside the trained network: what was looked at on the way."""
+
+    snapshots: dict[int, object] = field(default_factory=dict)
+
+
+def fit(
+    network: StochasticMLP,
+    x: Tensor,
+    y: Tensor,
+    penalty: FunctionSpace | WeightSpace,
+    likelihood: Gaussian,
+    *,
+    steps: int,
+    lr: float = 1e-3,
+    samples: int = 100,
+    batch_size: int | None = None,
+    seed: int = 0,
+    look: Callable[[StochasticMLP], object] | None = None,
+    look_at: Sequence[int] = (),
+) -> Fit:
+    """Minimise the negative ELBO by Adam, in place.
+
+    Args:
+        network: A random function with one output.
+        x: (n, d).
+        y: (n,), with the input's dtype.
+        penalty: ``FunctionSpace`` or ``WeightSpace``.
+        likelihood: Of the targets given a function; its noise is trained where it is learnt.
+        steps: Of Adam.
+        lr: Its learning rate; it falls to a tenth over the last quarter of the steps.
+        samples: Functions a step.
+        batch_size: By default all points.
+        seed: Of all draws.
+        look: Called on the network at the steps ``look_at``; what it returns is kept.
+        look_at: Steps, 0 for the start.
+
+    Returns:
+        The :class:`Fit`.
+
+    Raises:
+        nnlib.training.NonFiniteLoss: at the first loss that is not finite, by its step.
+
+    Source: arXiv 1903.05779, algorithm 1. Chapter: book/functional_bnn.ipynb.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    batch_size = min(batch_size or len(x), len(x))
+    parameters = [p for p in (*network.parameters(), *likelihood.parameters()) if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr)
+    done = Fit()
+    order = torch.empty(0, dtype=torch.long, device="cpu")
+    for step in range(steps + 1):
+        if look is not None and step in look_at:
+            with torch.no_grad():
+                done.snapshots[step] = look(network)
+        if step == steps:
+            break
+        if len(order) < batch_size:  # a new pass; what is left of the last one is dropped
+            order = torch.randperm(len(x), generator=generator, device="cpu")
+        batch, order = order[:batch_size].to(x.device), order[batch_size:]
+        rows = slice(None) if batch_size == len(x) else batch
+        loss = penalty.loss(network, x[rows], y[rows], likelihood, len(x), samples, generator)
+        if not loss.isfinite():
+            raise NonFiniteLoss(step + 1, loss.item())
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, 0.1 + 0.9 * 4 * (steps - step) / steps)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return done
+
+
+@torch.no_grad()
+def predict(network: StochasticMLP, x: Tensor, samples: int = 200, seed: int = 1) -> Tensor:
+    """Function values at x of so many functions, (n, d) -> (samples, n)."""
+    return network.draw(samples, torch.Generator("cpu").manual_seed(seed))(x)

@@ -1,0 +1,284 @@
+"""Variational inference with the interface of an optimiser: sample the weights, backpropagate, step, predict.
+
+``with optimizer.sample():`` puts a draw from the posterior into the model; a forward pass in there also brings the
+Fisher statistics, from targets that the model itself draws. ``step`` moves the posterior. Outside, the model holds the
+posterior mean. Papers: arXiv 1712.02390, 1811.12565. Chapter: ``book/noisy_ekfac.ipynb``.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnlib.bayes import Categorical
+from nnlib.curvature import blocks, joint_weight
+from nnlib.curvature.capture import Capture, output_vectors
+from nnlib.noisy_ekfac.posteriors import Diagonal, EigenvalueCorrected, MatrixVariate, MeanField, Posterior
+from nnlib.noisy_ekfac.statistics import Locations, Rows
+
+
+class NoisyOptimizer:
+    """What the four methods share; use one of its subclasses.
+
+    Args:
+        model: Maps (B, ...) to (B, C). Every trainable parameter belongs to an ``nn.Linear`` or an ungrouped
+            ``nn.Conv2d``.
+        n_data: Number of training examples, positive.
+        lr: Learning rate, positive.
+        likelihood: A head of :mod:`nnlib.bayes`; its ``loss`` is what is backpropagated.
+        prior_variance: Of the prior N(0, prior_variance I) of the weights.
+        kl_weight: Factor on the KL term, 1 for the posterior.
+        damping: Extrinsic, not negative: of the step alone.
+        momentum: In [0, 1).
+        decay: Of the running averages of Fisher statistics, in [0, 1).
+        update_statistics_every: Steps between two updates of them.
+        kl_clip: c: the move is shortened so that lr^2 v' F^-1 v <= c; None: never.
+        seed: Of weights and drawn targets.
+        options: For the posterior of a layer, by name.
+
+    Raises:
+        ValueError: for arguments out of range, or a trainable parameter outside such layers, named.
+        RuntimeError: from ``step``, where no sample was backpropagated.
+        ArithmeticError: from ``step``, where a gradient is not finite.
+
+    Source: arXiv 1811.12565, algorithm 1. Chapter: ``book/noisy_ekfac.ipynb``.
+    """
+
+    kind: type[Posterior]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        n_data: int,
+        lr: float,
+        *,
+        likelihood: nn.Module | None = None,
+        prior_variance: float = 1.0,
+        kl_weight: float = 1.0,
+        damping: float = 0.0,
+        momentum: float = 0.9,
+        decay: float = 0.99,
+        update_statistics_every: int = 1,
+        kl_clip: float | None = None,
+        seed: int = 0,
+        **options: Any,
+    ):
+        if not (lr > 0 and damping >= 0 and 0 <= momentum < 1 and (kl_clip is None or kl_clip > 0)):
+            raise ValueError(
+                "lr and kl_clip must be positive, damping not negative and momentum in [0, 1): "
+                f"got {lr}, {kl_clip}, {damping} and {momentum}"
+            )
+        if update_statistics_every < 1:
+            raise ValueError(f"update_statistics_every must be at least 1: got {update_statistics_every}")
+        self.model, self.likelihood = model, Categorical() if likelihood is None else likelihood
+        self.lr, self.damping, self.momentum, self.kl_clip = lr, damping, momentum, kl_clip
+        self.update_statistics_every, self.steps = update_statistics_every, 0
+        self.layers = _layers(model)
+        common = {"n_data": n_data, "prior_variance": prior_variance, "kl_weight": kl_weight, "decay": decay}
+        self.posteriors = {
+            name: self.kind(joint_weight(layer), **common, **options) for name, layer in self.layers.items()
+        }
+        device = next(iter(self.posteriors.values())).mean.device
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self._draws: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in self.layers}
+        self._statistics: list[dict[str, tuple[Tensor, Tensor]]] = []
+
+    @contextmanager
+    def sample(self) -> Iterator[None]:
+        """In here the model holds a draw of its weights; gradients that it gets in here count for the next step."""
+        noise = {name: self._noise(q.mean.shape) for name, q in self.posteriors.items()}
+        weights = {name: q.sample(noise[name][None])[0] for name, q in self.posteriors.items()}
+        due = self.steps % self.update_statistics_every == 0 and self.kind is not MeanField
+        capture = Capture(self.layers) if due else None
+        hook = self.model.register_forward_hook(lambda _module, _args, output: self._observe(capture, output))
+        for name, layer in self.layers.items():
+            _put(layer, weights[name])
+            layer.weight.grad = None
+            if layer.bias is not None:
+                layer.bias.grad = None
+        try:
+            yield
+            for name, layer in self.layers.items():
+                if layer.weight.grad is not None:
+                    self._draws[name].append((_joint_gradient(layer), weights[name], noise[name]))
+        finally:
+            hook.remove()
+            if capture is not None:
+                capture.remove()
+            self._restore()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the posterior by the samples since the last step, and put its mean into the model."""
+        if not all(self._draws.values()):
+            raise RuntimeError("nothing to step by: call loss.backward() inside `with optimizer.sample():` first")
+        moves, squared = {}, 0.0
+        for found in self._statistics:
+            for name, (x, ds) in found.items():
+                single = x.shape[1] == 1 and len(ds) == 1
+                rows = Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds)
+                self.posteriors[name].observe(rows)
+        for name, q in self.posteriors.items():
+            gradient, weights, noise = (torch.stack(part) for part in zip(*self._draws[name], strict=True))
+            if not math.isfinite(gradient.sum().item()):
+                raise ArithmeticError(f"the gradient of layer {name!r} is not finite at step {self.steps}: lower lr")
+            move, length = q.propose(
+                gradient, weights, noise, lr=self.lr, damping_ex=self.damping, momentum=self.momentum
+            )
+            moves[name], squared = move, squared + length.item()
+        nu = min(1.0, (self.kl_clip / squared) ** 0.5) if self.kl_clip is not None and squared > 0 else 1.0
+        for name, q in self.posteriors.items():
+            q.mean = q.mean + nu * moves[name]
+        self._draws, self._statistics = {name: [] for name in self.layers}, []
+        self.steps += 1
+        self._restore()
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, particles: int = 100, seed: int = 0) -> Tensor:
+        """Outputs of sampled networks, (particles, n, C), in evaluation mode.
+
+        Args:
+            x: (n, ...).
+            particles: At least 1.
+            seed: Of the draws, which are independent of those of training.
+        """
+        if particles < 1:
+            raise ValueError(f"particles must be at least 1: got {particles}")
+        generator, training = torch.Generator(self.generator.device).manual_seed(seed), self.model.training
+        self.model.eval()
+        found = []
+        try:
+            for _ in range(particles):
+                for name, layer in self.layers.items():
+                    q = self.posteriors[name]
+                    _put(layer, q.sample(self._noise(q.mean.shape, generator)[None])[0])
+                found.append(self.model(x))
+        finally:
+            self._restore()
+            self.model.train(training)
+        return torch.stack(found)
+
+    def kl(self) -> Tensor:
+        """KL[q || prior], the exact sum over all layers, a scalar."""
+        return torch.stack([q.kl() for q in self.posteriors.values()]).sum()
+
+    def logdet(self) -> Tensor:
+        """log det of the posterior covariance of all weights, a scalar."""
+        return torch.stack([q.logdet() for q in self.posteriors.values()]).sum()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+        layers = {name: q.state() for name, q in self.posteriors.items()}
+        return {"steps": self.steps, "generator": self.generator.get_state(), "layers": layers}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave; the model gets the posterior mean."""
+        if list(state["layers"]) != list(self.posteriors):
+            raise ValueError(f"the state is of layers {list(state['layers'])}, not {list(self.posteriors)}")
+        for name, q in self.posteriors.items():
+            q.load(state["layers"][name])
+        self.steps = state["steps"]
+        self.generator.set_state(state["generator"].cpu())
+        self._restore()
+
+    def _observe(self, capture: Capture | None, outputs: Tensor) -> None:
+        if capture is None or not torch.is_grad_enabled() or not capture.inputs:
+            return
+        vectors = output_vectors(outputs, "sampled", self.likelihood.kind, None, self.generator)
+        precision = self.likelihood.precision
+        vectors = vectors * (precision.detach() if isinstance(precision, Tensor) else precision) ** 0.5
+        self._statistics.append(capture.samples(outputs, vectors))
+        capture.clear()
+
+    def _noise(self, shape: torch.Size, generator: torch.Generator | None = None) -> Tensor:
+        mean = next(iter(self.posteriors.values())).mean
+        generator = self.generator if generator is None else generator
+        return torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
+
+    def _restore(self) -> None:
+        for name, layer in self.layers.items():
+            _put(layer, self.posteriors[name].mean)
+
+
+class NoisyAdam(NoisyOptimizer):
+    """A diagonal posterior, :class:`Diagonal`; arguments as in :class:`NoisyOptimizer`."""
+
+    kind = Diagonal
+
+
+class NoisyKFAC(NoisyOptimizer):
+    """A matrix-variate posterior, :class:`MatrixVariate`; arguments as in :class:`NoisyOptimizer`.
+
+    ``NoisyKFAC.posteriors`` take the options ``update_basis_every`` and, by ``factored_damping=False``, exact damping.
+    """
+
+    kind = MatrixVariate
+
+    def __init__(self, *args: Any, factored_damping: bool = True, **options: Any):
+        super().__init__(*args, **options | {"damping_kind": "factored" if factored_damping else "exact"})
+
+
+class NoisyEKFAC(NoisyOptimizer):
+    """A posterior with corrected eigenvalues, :class:`EigenvalueCorrected`; arguments as in :class:`NoisyOptimizer`.
+
+    Options: ``update_basis_every`` and ``on_basis_change``.
+
+    >>> from nnlib.bayes import Gaussian
+    >>> model, x = nn.Linear(2, 1, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    >>> head = Gaussian(0.1, dtype=torch.float64)
+    >>> optimizer = NoisyEKFAC(model, n_data=2, lr=0.05, likelihood=head)
+    >>> for _ in range(50):
+    ...     with optimizer.sample():
+    ...         head.loss(model(x), torch.ones(2, 1, dtype=torch.float64)).backward()
+    ...     optimizer.step()
+    >>> optimizer.predict(x, particles=5).shape
+    torch.Size([5, 2, 1])
+    """
+
+    kind = EigenvalueCorrected
+
+
+class BayesByBackprop(NoisyOptimizer):
+    """A diagonal posterior moved by Adam, :class:`MeanField`; arguments as in :class:`NoisyOptimizer`."""
+
+    kind = MeanField
+
+
+OPTIMIZERS = {
+    "Bayes by backprop": BayesByBackprop,
+    "Noisy Adam": NoisyAdam,
+    "Noisy K-FAC": NoisyKFAC,
+    "Noisy EK-FAC": NoisyEKFAC,
+}
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """All layers with a Kronecker block; refused where a trainable parameter lies elsewhere."""
+    layers = blocks(model)
+    inside = {p for layer in layers.values() for p in layer.parameters(recurse=False)}
+    outside = [name for name, p in model.named_parameters() if p.requires_grad and p not in inside]
+    frozen = [name for name, layer in layers.items() if not layer.weight.requires_grad]
+    if outside or frozen or not layers:
+        raise ValueError(
+            "every trainable parameter must belong to an nn.Linear or ungrouped nn.Conv2d, and these must be "
+            f"trainable: {', '.join(outside + frozen) or 'the model has no such layer'}; BatchNorm's scale and shift "
+            "can be frozen by requires_grad_(False)"
+        )
+    return layers
+
+
+@torch.no_grad()
+def _put(layer: nn.Module, W: Tensor) -> None:
+    """Copy a joint weight, (out, in) or (out, in + 1), into the layer."""
+    weight = W if layer.bias is None else W[:, :-1]
+    layer.weight.copy_(weight.view_as(layer.weight))
+    if layer.bias is not None:
+        layer.bias.copy_(W[:, -1])
+
+
+def _joint_gradient(layer: nn.Module) -> Tensor:
+    grad = layer.weight.grad.flatten(1)
+    return grad.clone() if layer.bias is None else torch.cat([grad, layer.bias.grad[:, None]], 1)

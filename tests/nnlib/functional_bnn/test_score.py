@@ -1,0 +1,141 @@
+"""The spectral Stein estimator against its definition, known scores, and its limits."""
+
+import math
+
+import pytest
+import torch
+
+from nnlib.functional_bnn import SpectralStein, median_widths
+from tests.oracles import functional_bnn as oracle
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def rms(x):
+    return x.square().mean().sqrt().item()
+
+
+@pytest.mark.parametrize(("n", "d", "count"), [(8, 1, 3), (10, 2, 4), (7, 3, 2)])
+def test_estimate_is_that_of_the_definition_at_new_points(n, d, count):
+    """Breaks with a sign, an index of the derivative, a factor of M, or the Nyström extension."""
+    x, y = normal(n, d), normal(5, d, seed=1)
+    width = torch.linspace(0.7, 1.5, d, dtype=torch.float64)
+    found = SpectralStein(x, count, width).score(y)
+    torch.testing.assert_close(found, oracle.stein_score(x, y, width, count))
+
+
+def test_with_all_eigenfunctions_it_is_the_stein_gradient_estimator():
+    x = normal(6, 2)
+    width = torch.tensor([0.6, 0.8], dtype=torch.float64)
+    expected = oracle.stein_gradient_with_all_eigenfunctions(x, width)
+    torch.testing.assert_close(SpectralStein(x, 6, width).score(), expected, rtol=1e-7, atol=1e-7)
+
+
+def test_eigenfunctions_are_orthonormal_on_the_samples():
+    estimator = SpectralStein(normal(40, 3), 10)
+    psi = estimator.eigenfunctions(estimator.samples)
+    torch.testing.assert_close(psi.mT @ psi / 40, torch.eye(10, dtype=torch.float64))
+
+
+def test_coefficients_satisfy_steins_identity_on_the_samples():
+    """β_j = −(1/M) Σ ∇ψ_j(x_m), with the gradient of the Nyström extension by autograd."""
+    estimator = SpectralStein(normal(30, 2), 5)
+    x = estimator.samples.clone().requires_grad_()
+    for j in range(5):
+        (gradient,) = torch.autograd.grad(estimator.eigenfunctions(x)[:, j].sum(), x, retain_graph=True)
+        torch.testing.assert_close(estimator.coefficients[j], -gradient.mean(0))
+
+
+@pytest.mark.parametrize(("n", "low", "high"), [(100, 0.25, 0.75), (400, 0.15, 0.4), (1000, 0.08, 0.3)])
+def test_error_on_a_standard_normal_falls_with_the_number_of_samples(n, low, high):
+    grid = torch.linspace(-2, 2, 81, dtype=torch.float64)[:, None]
+    errors = [rms(SpectralStein(normal(n, 1, seed=s), 6, "scalar").score(grid) + grid) for s in range(15)]
+    assert low < sorted(errors)[7] < high
+
+
+def test_few_eigenfunctions_leave_bias_and_many_leave_variance():
+    """The error is smallest in the middle: 3 are too few for any number of samples, 12 too many for 100."""
+    grid = torch.linspace(-2, 2, 81, dtype=torch.float64)[:, None]
+
+    def error(n, count):
+        return sorted(rms(SpectralStein(normal(n, 1, seed=s), count, "scalar").score(grid) + grid) for s in range(9))[4]
+
+    assert error(1000, 3) > 1.5 * error(1000, 6)
+    assert error(100, 12) > 3 * error(100, 6)
+
+
+def test_score_of_a_mixture_changes_its_sign_three_times():
+    """∇ log of ½N(−1.2, 0.6²) + ½N(1.2, 0.6²): zero at both modes and between them."""
+    x = 0.6 * normal(800, 1) + 1.2 * torch.where(torch.arange(800) % 2 == 0, 1.0, -1.0)[:, None]
+    grid = torch.linspace(-2.2, 2.2, 89, dtype=torch.float64)[:, None]
+    parts = torch.stack([-0.5 * ((grid - c) / 0.6) ** 2 for c in (-1.2, 1.2)])
+    weight = parts.softmax(0)
+    true = sum(w * -(grid - c) / 0.36 for w, c in zip(weight, (-1.2, 1.2), strict=True))
+    found = SpectralStein(x, 10, 0.8).score(grid)
+    assert rms(found - true) < 0.35 * rms(true)
+    assert ((found[1:] * found[:-1]) < 0).sum() == 3
+
+
+def test_gaussian_in_several_dimensions_with_its_own_width_in_each():
+    """Features of scales 1 and 100: one width for both would blur the first."""
+    scale = torch.tensor([1.0, 100.0], dtype=torch.float64)
+    x = normal(600, 2) * scale
+    true = -x / scale**2
+    own, one = (rms((SpectralStein(x, 0.95, width).score() - true) * scale) for width in ("dimension", "scalar"))
+    assert own < 0.45
+    assert one > 1.5 * own
+
+
+def test_scalar_width_turns_with_the_samples_and_widths_per_dimension_do_not():
+    x = normal(50, 2) * torch.tensor([1.0, 3.0], dtype=torch.float64)
+    angle = torch.tensor(0.7, dtype=torch.float64)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    for width, turns in (("scalar", True), ("dimension", False)):
+        before, after = SpectralStein(x, 6, width).score(), SpectralStein(x @ turn, 6, width).score()
+        assert torch.allclose(before @ turn, after, atol=1e-8) == turns
+
+
+def test_there_is_always_an_eigenfunction_even_where_the_samples_coincide():
+    """Strictly below the share, the published count is 0 here, and everything is then divided by rounding noise."""
+    x = normal(20, 3) * 1e-9
+    estimator = SpectralStein(x, 0.9)
+    assert estimator.count == 1
+    assert estimator.score().isfinite().all()
+
+
+def test_eigenvalues_that_are_rounding_noise_are_never_divided_by():
+    x = normal(60, 1)
+    estimator = SpectralStein(x, 60, 3.0)
+    assert estimator.count < 60
+    assert estimator.eigenvalues[estimator.count - 1] > 1e-15 * estimator.eigenvalues[0]
+
+
+def test_widths_are_the_medians_over_all_pairs():
+    x = normal(20, 3)
+    pairs = torch.stack([x[a] - x[b] for a in range(20) for b in range(20) if a != b])
+    torch.testing.assert_close(median_widths(x), pairs.abs().median(0).values * math.sqrt(3))
+    torch.testing.assert_close(median_widths(x, False), pairs.norm(dim=1).median().expand(3))
+
+
+def test_no_gradient_flows_through_an_estimated_score():
+    x = normal(20, 2).requires_grad_()
+    assert not SpectralStein(x).score().requires_grad
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "message"),
+    [
+        (torch.zeros(1, 2), {}, "M ≥ 2"),
+        (torch.full((4, 2), float("nan")), {}, "finite"),
+        (torch.randn(4, 2), {"eigenfunctions": 5}, "from 1 to M = 4"),
+        (torch.randn(4, 2), {"eigenfunctions": 1.0}, "got 1.0"),
+        (torch.randn(4, 2), {"eigenfunctions": 0}, "got 0"),
+        (torch.randn(4, 2), {"width": "wide"}, "'dimension', 'scalar'"),
+        (torch.randn(4, 2), {"width": -1.0}, "positive"),
+    ],
+)
+def test_bad_input_is_refused(samples, options, message):
+    with pytest.raises(ValueError, match=message):
+        SpectralStein(samples, **options)

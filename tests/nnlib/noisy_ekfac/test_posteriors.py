@@ -1,0 +1,141 @@
+"""Claims about the four posteriors, against dense matrices."""
+
+import pytest
+import torch
+
+from nnlib.noisy_ekfac import METHODS, Diagonal, EigenvalueCorrected, Locations, MatrixVariate, Rows
+from tests.oracles import noisy_ekfac as oracle
+
+N, ETA, TAU = 50, 0.7, 0.5
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def correlated(n=200):
+    """Inputs and gradients that depend on each other, so that no Kronecker product is their Fisher matrix."""
+    x = draw(n, 4) @ draw(4, 4, seed=1)
+    return x, draw(n, 3, seed=2) * (0.2 + x[:, :1].abs())
+
+
+def made(kind, decay=0.0, **options):
+    q = kind(draw(3, 4, seed=5), n_data=N, prior_variance=ETA, kl_weight=TAU, decay=decay, **options)
+    q.observe(Rows(*correlated()))
+    return q
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_kl_and_logdet_are_those_of_the_dense_gaussian(method):
+    q = made(METHODS[method])
+    dense = q.covariance()
+    torch.testing.assert_close(q.kl(), oracle.dense_kl(q.mean.flatten(), dense, ETA))
+    torch.testing.assert_close(q.logdet(), torch.linalg.slogdet(dense).logabsdet)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_have_the_covariance_exactly(method):
+    """The map from noise to weights, column by column, is a square root of the covariance: no statistics needed."""
+    q = made(METHODS[method])
+    columns = q.sample(torch.eye(12, dtype=torch.float64).view(12, 3, 4)) - q.mean
+    L = columns.flatten(1).T
+    torch.testing.assert_close(L @ L.T, q.covariance())
+
+
+def test_noisy_adam_keeps_the_diagonal_of_the_fisher_matrix():
+    F = oracle.fisher(*correlated())
+    expected = TAU / N / (F.diagonal() + TAU / (N * ETA))
+    torch.testing.assert_close(made(Diagonal).covariance().diagonal(), expected)
+
+
+def test_noisy_kfac_has_the_factored_covariance_of_the_paper():
+    x, ds = correlated()
+    expected = oracle.factored_covariance(x.T @ x / len(x), ds.T @ ds / len(x), N, ETA, TAU)
+    torch.testing.assert_close(made(MatrixVariate).covariance(), expected, rtol=1e-6, atol=1e-10)
+
+
+def test_noisy_ekfac_has_the_diagonal_of_the_fisher_matrix_in_its_basis():
+    q, F = made(EigenvalueCorrected), oracle.fisher(*correlated())
+    Q = torch.kron(q.basis.Q_S, q.basis.Q_A)
+    torch.testing.assert_close(q.R.flatten(), (Q.T @ F @ Q).diagonal())
+    torch.testing.assert_close(q.R.sum(), F.trace())
+
+
+def test_the_fisher_error_falls_from_kfac_to_ekfac():
+    """Ekfac is the best there is in that basis, so never worse; here the products are far off."""
+    F = oracle.fisher(*correlated())
+    error = {}
+    for name, kind, options in (
+        ("kfac", MatrixVariate, {"damping_kind": "exact"}),
+        ("ekfac", EigenvalueCorrected, {}),
+        ("diagonal", Diagonal, {}),
+    ):
+        basis, values = made(kind, **options).damped(0.0)
+        Q = torch.eye(12, dtype=F.dtype) if basis is None else torch.kron(basis.Q_S, basis.Q_A)
+        error[name] = float((F - Q * values.flatten() @ Q.T).norm() / F.norm())
+    assert error["ekfac"] < 0.8 * error["kfac"] and error["ekfac"] < error["diagonal"]
+
+
+def test_factored_damping_never_gives_a_larger_variance_than_exact():
+    factored, exact = (made(MatrixVariate, damping_kind=kind).variance()[1] for kind in ("factored", "exact"))
+    assert (factored <= exact * (1 + 1e-12)).all() and factored.sum() < 0.9 * exact.sum()
+
+
+@pytest.mark.parametrize("method", ["Noisy Adam", "Noisy K-FAC", "Noisy EK-FAC"])
+def test_no_variance_exceeds_the_prior(method):
+    assert made(METHODS[method]).variance()[1].max() <= ETA * (1 + 1e-12)
+
+
+def test_extrinsic_damping_changes_the_step_and_not_the_posterior():
+    q = made(EigenvalueCorrected)
+    before, V = q.covariance(), draw(3, 4, seed=9)
+    plain, damped = q.step(V, 0.1), q.step(V, 0.1, damping_ex=1.0)
+    assert damped.norm() < plain.norm() and torch.equal(q.covariance(), before)
+    torch.testing.assert_close(plain.flatten(), 0.1 * N / TAU * before @ V.flatten())
+
+
+def test_a_new_basis_keeps_the_old_diagonal_by_projection_only():
+    """``project`` is the diagonal of the old matrix in the new basis; ``keep`` is not."""
+    x, ds = correlated()
+    found = {}
+    for kind in ("project", "keep", "reset"):
+        q = made(EigenvalueCorrected, decay=0.5, on_basis_change=kind)
+        Q = torch.kron(q.basis.Q_S, q.basis.Q_A)
+        before = Q * q.R.flatten() @ Q.T
+        q.A, q.S = x.T @ torch.diag(torch.linspace(0, 3, len(x), dtype=x.dtype)) @ x / len(x), torch.eye(3).double()
+        q.S = q.S + 0.5 * ds.T @ ds
+        q.decompose()
+        Q = torch.kron(q.basis.Q_S, q.basis.Q_A)
+        found[kind] = (q.R.flatten(), (Q.T @ before @ Q).diagonal(), q.products().flatten())
+    torch.testing.assert_close(found["project"][0], found["project"][1])
+    assert not torch.allclose(found["keep"][0], found["keep"][1])
+    torch.testing.assert_close(found["reset"][0], found["reset"][2])
+
+
+def test_copies_side_by_side_are_the_copies_one_by_one():
+    x, ds = correlated(40)
+    xs, dss = torch.stack([x, 2 * x]), torch.stack([ds, ds.flip(0)])
+    noise = draw(2, 2, 3, 4, seed=7)
+    for kind in METHODS.values():
+        both = kind(draw(2, 3, 4, seed=5), n_data=N)
+        both.observe(Rows(xs, dss))
+        for r in range(2):
+            one = kind(draw(2, 3, 4, seed=5)[r], n_data=N)
+            one.observe(Rows(xs[r], dss[r]))
+            torch.testing.assert_close(both.kl()[r], one.kl())
+            torch.testing.assert_close(both.variance()[1][r], one.variance()[1])
+            assert both.sample(noise).shape == (2, 2, 3, 4)
+
+
+def test_locations_sum_before_they_square():
+    """Two locations of an example: the gradient is their sum, so squares of single locations would be wrong."""
+    x, ds = draw(5, 2, 4), draw(1, 5, 2, 3, seed=3)
+    G = torch.einsum("bto,bti->boi", ds[0], x)
+    torch.testing.assert_close(Locations(x, ds).squares(None), G.square().mean(0))
+    assert not torch.allclose(Locations(x, ds).squares(None), Rows(x.flatten(0, 1), ds[0].flatten(0, 1)).squares(None))
+
+
+@pytest.mark.parametrize("bad", [{"n_data": 0}, {"prior_variance": 0.0}, {"kl_weight": -1.0}, {"decay": 1.0}])
+def test_numbers_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError, match="positive and decay"):
+        Diagonal(torch.zeros(1, 1), **{"n_data": 5} | bad)
