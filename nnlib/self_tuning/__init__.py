@@ -1,0 +1,57 @@
+"""Can a network tune its hyperparameters while it trains? Best-response layers, and tuners that teach and use them.
+
+Papers: MacKay, Vicol, Lorraine, Duvenaud and Grosse, Self-Tuning Networks (ICLR 2019, arXiv 1903.03088); Bae and
+Grosse, Delta-STN (NeurIPS 2020, arXiv 2010.13514). Chapter: book/self_tuning.ipynb.
+
+hyperparameters.py  named, bounded values and their coordinates on the real line
+setting.py          what the layers of a network know of the hyperparameters
+layers.py lstm.py   Linear, Conv2d, Embedding and LSTM whose weights answer to hyperparameters
+response.py         from an ordinary network to its best response, and back
+tuner.py            STN and Delta-STN
+regularizers.py     dropout of five kinds, noise, penalties of activations
+augment.py          cutout and colour jitter on tensors
+train.py            ordinary training at fixed or scheduled values: replay of what a tuner found
+ridge.py            where everything is known exactly: ridge regression
+"""
+
+from nnlib.self_tuning.augment import ColorJitter, Cutout, ScaleNoise
+from nnlib.self_tuning.hyperparameters import Hyperparameter, Space
+from nnlib.self_tuning.layers import ResponseConv2d, ResponseEmbedding, ResponseLinear
+from nnlib.self_tuning.lstm import LSTM, ResponseLSTM
+from nnlib.self_tuning.regularizers import Dropout, EmbeddingDropout, InputNoise, activation_penalty, slowness_penalty
+from nnlib.self_tuning.response import BestResponse, respond
+from nnlib.self_tuning.ridge import Ridge, diabetes, joint_hessian
+from nnlib.self_tuning.setting import Setting, set_values
+from nnlib.self_tuning.train import noisy, replay, sinusoid, squared_norm, train
+from nnlib.self_tuning.tuner import SelfTuner
+
+__all__ = [
+    "LSTM",
+    "BestResponse",
+    "ColorJitter",
+    "Cutout",
+    "Dropout",
+    "EmbeddingDropout",
+    "Hyperparameter",
+    "InputNoise",
+    "ResponseConv2d",
+    "ResponseEmbedding",
+    "ResponseLSTM",
+    "ResponseLinear",
+    "Ridge",
+    "ScaleNoise",
+    "SelfTuner",
+    "Setting",
+    "Space",
+    "activation_penalty",
+    "diabetes",
+    "joint_hessian",
+    "noisy",
+    "replay",
+    "respond",
+    "set_values",
+    "sinusoid",
+    "slowness_penalty",
+    "squared_norm",
+    "train",
+]

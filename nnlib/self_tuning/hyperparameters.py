@@ -1,0 +1,127 @@
+"""What is tuned? Named, bounded values that a tuner moves freely along the real line.
+
+Paper: arXiv 1903.03088, section 3.3. Chapter: ``book/self_tuning.ipynb``.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A value of a range, and its coordinate u on the real line.
+
+    ``(a, b)``: a + (b - a) sigmoid(u); ``(a, None)``: a + softplus(u); ``(None, b)``: b - softplus(u);
+    ``(None, None)``: u itself. A *discrete* one is rounded down where training uses it; the best response sees the
+    continuous u.
+
+    Args:
+        name: By which losses, regularisers and histories know it.
+        range: Lower and upper end, both excluded; None where there is none.
+        init: Start, inside the range.
+        discrete: Whether training uses the whole number below.
+        shared: Whether all examples of a batch get one perturbation: for what acts on the weights, not on an example.
+
+    Raises:
+        ValueError: for an empty range, or a start outside of it.
+
+    Source: arXiv 1903.03088, section 3.3 and the authors' published code. Chapter: ``book/self_tuning.ipynb``.
+
+    >>> rate = Hyperparameter("dropout", (0, 0.9), init=0.05)
+    >>> u = rate.unconstrained(0.45)
+    >>> round(float(u), 6), round(float(rate.value(torch.tensor(u))), 6)
+    (0.0, 0.45)
+    """
+
+    name: str
+    range: tuple[float | None, float | None]
+    init: float
+    discrete: bool = False
+    shared: bool = False
+
+    def __post_init__(self):
+        low, high = self.range
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"the range of {self.name!r} must go from low to high: got {self.range}")
+        self.unconstrained(self.init)
+
+    def value(self, u: Tensor) -> Tensor:
+        """The value at coordinate u, of any shape; continuous also where it is discrete."""
+        low, high = self.range
+        if low is not None and high is not None:
+            return low + (high - low) * u.sigmoid()
+        if low is not None:
+            return low + softplus(u)
+        return u if high is None else high - softplus(u)
+
+    def unconstrained(self, value: float) -> float:
+        """The coordinate of a value.
+
+        Raises:
+            ValueError: for a value outside the range or at its end.
+        """
+        low, high = self.range
+        above, below = (math.inf if low is None else value - low), (math.inf if high is None else high - value)
+        if not (above > 0 and below > 0 and math.isfinite(value)):
+            raise ValueError(f"{self.name!r} must lie inside {self.range}: got {value}")
+        if math.isfinite(above) and math.isfinite(below):
+            return math.log(above / below)
+        if low is None and high is None:
+            return float(value)
+        positive = min(above, below)
+        u = positive + math.log(-math.expm1(-positive))  # the inverse of softplus, stable for large and small values
+        return u
+
+
+class Space:
+    """Several hyperparameters, in a fixed order.
+
+    Raises:
+        ValueError: for none, or two of one name.
+
+    >>> space = Space([Hyperparameter("dropout", (0, 1), 0.5), Hyperparameter("holes", (0, 4), 2, discrete=True)])
+    >>> {name: float(value) for name, value in space.used(torch.tensor([0.0, 0.3])).items()}
+    {'dropout': 0.5, 'holes': 2.0}
+    """
+
+    def __init__(self, hypers: Sequence[Hyperparameter]):
+        self.hypers = list(hypers)
+        self.names = [hyper.name for hyper in self.hypers]
+        if not self.hypers or len(set(self.names)) < len(self.names):
+            raise ValueError(f"hyperparameters need different names, at least one: got {self.names}")
+
+    def __len__(self) -> int:
+        return len(self.hypers)
+
+    def unconstrained(self, values: Mapping[str, float], **where) -> Tensor:
+        """Coordinates (n,) of values by name; ``where`` are ``device`` and ``dtype``.
+
+        Raises:
+            ValueError: if a name is missing or unknown, or a value is out of its range.
+        """
+        if set(values) != set(self.names):
+            raise ValueError(f"values are needed for {self.names}: got {sorted(values)}")
+        return torch.tensor([hyper.unconstrained(float(values[hyper.name])) for hyper in self.hypers], **where)
+
+    def values(self, u: Tensor) -> dict[str, float]:
+        """Values by name at the coordinates u (n,)."""
+        return {hyper.name: float(hyper.value(x)) for hyper, x in zip(self.hypers, u.detach(), strict=True)}
+
+    def used(self, u: Tensor) -> dict[str, Tensor]:
+        """What training uses at coordinates u (n,) or (B, n), without a gradient: shapes () or (B,); shared: ()."""
+        found = {}
+        for hyper, x in zip(self.hypers, u.detach().unbind(-1), strict=True):
+            value = hyper.value(x[0] if hyper.shared and x.ndim else x)
+            found[hyper.name] = value.floor() if hyper.discrete else value
+        return found
+
+    def noise(self, batch_size: int, generator: torch.Generator, like: Tensor) -> Tensor:
+        """Standard normal draws (B, n); one for all examples where a hyperparameter is shared."""
+        eps = torch.randn(batch_size, len(self), generator=generator, device=like.device, dtype=like.dtype)
+        shared = torch.tensor([hyper.shared for hyper in self.hypers], device=like.device)
+        return torch.where(shared, eps[:1], eps)

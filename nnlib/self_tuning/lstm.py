@@ -1,0 +1,112 @@
+"""How does a recurrent layer answer to hyperparameters? Each of its two maps is a linear layer with a best response.
+
+Paper: arXiv 1903.03088, section 4.2 and appendix. Chapter: ``book/self_tuning.ipynb``.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nnlib.self_tuning.layers import Response
+from nnlib.self_tuning.setting import Regularizer, Setting
+
+State = tuple[Tensor, Tensor]
+
+
+def connect_mask(module: nn.Module, weight: Tensor) -> Tensor | None:
+    """DropConnect's mask of the hidden-to-hidden weights, (4H, H), or None where it drops nothing."""
+    if module.drop_connect is None or not module.training:
+        return None
+    rate = Regularizer.value(module, module.drop_connect, weight)
+    keep = 1 - (rate if rate.ndim == 0 else rate[0])
+    return (Regularizer.uniform(module, weight.shape, weight) < keep).to(weight) / keep
+
+
+class LSTM(nn.LSTM):
+    """One layer of torch's LSTM, with DropConnect on the hidden-to-hidden weights.
+
+    Args:
+        input_size: D.
+        hidden_size: H.
+        drop_connect: Name of the hyperparameter that is the rate, or None.
+
+    Chapter: ``book/self_tuning.ipynb``.
+
+    >>> output, (h, c) = LSTM(3, 5)(torch.zeros(7, 2, 3))
+    >>> tuple(output.shape), tuple(h.shape)
+    ((7, 2, 5), (1, 2, 5))
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, drop_connect: str | None = None, **where):
+        super().__init__(input_size, hidden_size, **where)
+        self.setting, self.drop_connect = Setting(), drop_connect
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """x (T, B, D), state (h, c) of (1, B, H) each, zero by default -> (T, B, H), state."""
+        mask = connect_mask(self, self.weight_hh_l0)
+        if mask is None:
+            return super().forward(x, state)
+        if state is None:
+            state = (x.new_zeros(1, x.shape[1], self.hidden_size),) * 2
+        weights = [self.weight_ih_l0, self.weight_hh_l0 * mask, self.bias_ih_l0, self.bias_hh_l0]
+        output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+        return output, (h, c)
+
+
+class ResponseLSTM(Response):
+    """An LSTM with a best response in both maps; torch's order of gates (input, forget, cell, output).
+
+    The masks of DropConnect are those of W and of W_r at once. ``weight`` and ``bias`` belong to the map of the input
+    (the bias is the sum of torch's two), ``weight_hh`` to that of the hidden state.
+    """
+
+    ordinary = LSTM
+
+    def __init__(self, layer: nn.LSTM, n: int, gate_std: float, generator: torch.Generator):
+        nn.Module.__init__(self)
+        self.setting = Setting()
+        self.options = self.read_options(layer)
+        self.drop_connect = self.options["drop_connect"]
+        self.take(layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0, "")
+        self.take(layer.weight_hh_l0, None, "_hh")
+        self.add_response("", self.weight, n, gate_std, generator, bias=True)
+        self.add_response("_hh", self.weight_hh, n, gate_std, generator, bias=False)
+
+    @staticmethod
+    def read_options(layer: nn.LSTM) -> dict:
+        plain = layer.num_layers == 1 and not layer.bidirectional and layer.proj_size == 0
+        if not (plain and layer.bias and not layer.batch_first):
+            raise ValueError(
+                "an LSTM has a response with one layer, one direction, biases, and time as first dimension"
+            )
+        sizes = {"input_size": layer.input_size, "hidden_size": layer.hidden_size}
+        return sizes | {"drop_connect": getattr(layer, "drop_connect", None)}
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        H, r = self.options["hidden_size"], self.setting.response
+        if state is None:
+            state = (x.new_zeros(1, x.shape[1], H),) * 2
+        mask = connect_mask(self, self.weight_hh)
+        W = self.weight_hh if mask is None else self.weight_hh * mask
+        if r is None:
+            weights = [self.weight, W, self.bias, torch.zeros_like(self.bias)]
+            output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+            return output, (h, c)
+        W_r = self.response_weight_hh if mask is None else self.response_weight_hh * mask
+        both = torch.cat([W, W_r])  # (8H, H): one product a step
+        gates = r @ self.gates_hh.T  # (B, 4H)
+        into = functional.linear(x, self.weight, self.bias) + (r @ self.bias_gates.T) * self.response_bias
+        into = into + (r @ self.gates.T) * functional.linear(x, self.response_weight)  # (T, B, 4H)
+        h, c = state[0][0], state[1][0]
+        outputs = []
+        for step in into:
+            plain, response = (h @ both.T).chunk(2, 1)
+            i, f, g, o = (step + plain + gates * response).chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            outputs.append(h)
+        return torch.stack(outputs), (h[None], c[None])
+
+    def squared_norm(self, r: Tensor | None, end: str | None = None) -> Tensor:
+        """Of both maps' weights."""
+        return super().squared_norm(r, "") + super().squared_norm(r, "_hh")

@@ -1,0 +1,98 @@
+"""Which layers make training random, at rates that a tuner sets? Dropout, noise; and penalties of activations.
+
+All take a rate for each example where the layer acts on examples, and one for the batch where it acts on weights.
+Chapter: ``book/self_tuning.ipynb``.
+"""
+
+import torch
+from torch import Tensor
+
+from nnlib.self_tuning.setting import Regularizer
+
+KINDS = ("element", "channel", "variational")
+
+
+class Dropout(Regularizer):
+    """Inverted dropout at a rate p in [0, 1): what is kept is divided by 1 - p.
+
+    Args:
+        name: Of the hyperparameter that is p.
+        kind: ``element``, each entry of (B, ...); ``channel``, whole maps of (B, C, H, W); ``variational``, each
+            feature of a sequence (T, B, F) for all times at once.
+
+    Raises:
+        ValueError: for another kind.
+
+    Source: arXiv 1903.03088, section 4. Chapter: ``book/self_tuning.ipynb``.
+    """
+
+    def __init__(self, name: str, kind: str = "element"):
+        super().__init__(name)
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}: got {kind!r}")
+        self.name, self.kind = name, kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        keep = 1 - self.value(self.name, x, batch_dim=1 if self.kind == "variational" else 0)
+        shapes = {"element": x.shape, "channel": (*x.shape[:2], 1, 1), "variational": (1, *x.shape[1:])}
+        return x * (self.uniform(shapes[self.kind], x) < keep).to(x) / keep
+
+
+class EmbeddingDropout(Regularizer):
+    """Drops whole words of a vocabulary: every occurrence in the batch at once. One rate for the batch.
+
+    Args:
+        name: Of the hyperparameter that is the rate.
+        vocabulary: Number of words.
+    """
+
+    def __init__(self, name: str, vocabulary: int):
+        super().__init__(name)
+        self.name, self.vocabulary = name, vocabulary
+
+    def forward(self, ids: Tensor, embedded: Tensor) -> Tensor:
+        """ids (T, B), embedded (T, B, F) -> (T, B, F)."""
+        if not self.training:
+            return embedded
+        rate = self.value(self.name, embedded)
+        keep = 1 - (rate if rate.ndim == 0 else rate[0])
+        mask = (self.uniform((self.vocabulary,), embedded) < keep).to(embedded) / keep
+        return embedded * mask[ids, None]
+
+
+class InputNoise(Regularizer):
+    """Adds Gaussian noise of standard deviation s >= 0.
+
+    Args:
+        name: Of the hyperparameter that is s.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        noise = torch.randn(x.shape, generator=self.setting.generator, device=x.device, dtype=x.dtype)
+        return x + self.value(self.name, x, batch_dim=0) * noise
+
+
+def activation_penalty(h: Tensor) -> Tensor:
+    """AR: the mean square of the (dropped-out) outputs h (T, B, H) of the last layer.
+
+    >>> activation_penalty(torch.ones(3, 2, 4))
+    tensor(1.)
+    """
+    return h.square().mean()
+
+
+def slowness_penalty(h: Tensor) -> Tensor:
+    """TAR: the mean square of the change of h (T, B, H) from one time to the next.
+
+    >>> slowness_penalty(torch.arange(3.0)[:, None, None].expand(3, 2, 4))
+    tensor(1.)
+    """
+    return (h[1:] - h[:-1]).square().mean()

@@ -1,0 +1,154 @@
+"""From an ordinary network to its best response, and back.
+
+Paper: arXiv 1903.03088, section 3. Chapter: ``book/self_tuning.ipynb``.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nnlib.self_tuning.hyperparameters import Hyperparameter, Space
+from nnlib.self_tuning.layers import Response, ResponseConv2d, ResponseEmbedding, ResponseLinear
+from nnlib.self_tuning.lstm import LSTM, ResponseLSTM
+from nnlib.self_tuning.setting import Setting, set_values, share
+
+KINDS = {
+    nn.Linear: ResponseLinear,
+    nn.Conv2d: ResponseConv2d,
+    nn.Embedding: ResponseEmbedding,
+    nn.LSTM: ResponseLSTM,
+    LSTM: ResponseLSTM,
+}
+
+
+def respond(
+    network: nn.Module, hypers: Sequence[Hyperparameter], *, gate_std: float = 0.0, seed: int = 0
+) -> "BestResponse":
+    """The best-response version of a network; it copies the network's weights.
+
+    Linear, Conv2d, Embedding and LSTM layers answer to the hyperparameters; all else stays as it is (a normalisation
+    layer has the same weights for every value).
+
+    Args:
+        network: Ordinary network; regularisers of this package in it get their values from the tuner.
+        hypers: What it answers to.
+        gate_std: Standard deviation of the gates at the start. With 0 the network is at first the ordinary one for
+            every value; the paper's STN starts at 0.01.
+        seed: Of the response's start.
+
+    Returns:
+        A module that is called like the network.
+
+    Raises:
+        ValueError: where no layer can answer, two share a weight, or one is of a kind that can't (its message says so).
+
+    Source: arXiv 1903.03088, section 3.2. Chapter: ``book/self_tuning.ipynb``.
+
+    >>> from nnlib.models import MLP
+    >>> decay = Hyperparameter("weight_decay", (0, None), init=1e-3)
+    >>> network = MLP((64, 32, 10), seed=0)
+    >>> model = respond(network, [decay])
+    >>> x = torch.rand(5, 64)
+    >>> torch.equal(model(x), network(x)), torch.equal(model.ordinary({"weight_decay": 0.1})(x), network(x))
+    (True, True)
+    """
+    if gate_std < 0:
+        raise ValueError(f"gate_std must not be negative: got {gate_std}")
+    generator = torch.Generator("cpu").manual_seed(seed)
+    names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
+    if len(names) > len(list(network.parameters())):
+        raise ValueError("two layers of the network share a weight: let one layer hold it and the other read it")
+    n = len(hypers)
+    network = replace(copy.deepcopy(network), lambda x: KINDS[type(x)](x, n, gate_std, generator), tuple(KINDS))
+    if not any(isinstance(layer, Response) for layer in network.modules()):
+        raise ValueError("the network has no Linear, Conv2d, Embedding or LSTM layer that could answer")
+    return BestResponse(network, Space(hypers))
+
+
+def replace(network: nn.Module, make: Callable[[nn.Module], nn.Module], kinds: tuple[type, ...]) -> nn.Module:
+    """Put ``make(layer)`` in the place of each layer whose type is among ``kinds``; the network may be one itself."""
+    if type(network) in kinds:
+        return make(network)
+    for name, layer in list(network.named_modules()):
+        if type(layer) in kinds:
+            network.set_submodule(name, make(layer))
+    return network
+
+
+class BestResponse(nn.Module):
+    """A network whose weights are a function of hyperparameters: w(u) = w_0 + Theta (u - centre). Made by ``respond``.
+
+    Attributes:
+        network: The network with response layers.
+        space: The hyperparameters.
+        centre: Coordinates (n,) at which the response is zero: the current ones for Delta-STN, 0 for STN.
+        setting: What all layers see; the tuner changes it.
+    """
+
+    def __init__(self, network: nn.Module, space: Space):
+        super().__init__()
+        self.network, self.space = network, space
+        like = next(network.parameters())
+        self.register_buffer("centre", torch.zeros(len(space), device=like.device, dtype=like.dtype))
+        self.setting = Setting(space.used(self.start()))
+        share(network, self.setting)
+
+    def start(self) -> Tensor:
+        """Coordinates (n,) of the hyperparameters' starts."""
+        initial = {hyper.name: hyper.init for hyper in self.space.hypers}
+        return self.space.unconstrained(initial, device=self.centre.device, dtype=self.centre.dtype)
+
+    def forward(self, *inputs):
+        return self.network(*inputs)
+
+    def layers(self) -> Iterator[Response]:
+        return (module for module in self.network.modules() if isinstance(module, Response))
+
+    def base_parameters(self) -> list[nn.Parameter]:
+        """w_0: all that an ordinary network has."""
+        answering = {id(parameter) for parameter in self.response_parameters()}
+        return [parameter for parameter in self.network.parameters() if id(parameter) not in answering]
+
+    def response_parameters(self) -> list[nn.Parameter]:
+        """Theta: gates and response weights."""
+        answers = ("response_", "gates", "bias_gates")
+        return [p for layer in self.layers() for name, p in layer.named_parameters() if name.startswith(answers)]
+
+    def squared_norm(self) -> Tensor:
+        """|w|² over the weights (not the biases) of all answering layers, at the present setting: (B,) or ()."""
+        r = self.setting.response
+        return sum(layer.squared_norm(r) for layer in self.layers())
+
+    def ordinary(self, values: Mapping[str, float], generator: torch.Generator | None = None) -> nn.Module:
+        """An ordinary network with the weights that answer to these values; its regularisers have these values too.
+
+        Args:
+            values: By name, inside their ranges.
+            generator: Of the regularisers' masks from here on.
+
+        Raises:
+            ValueError: for names or values that the hyperparameters do not have.
+        """
+        u = self.space.unconstrained(values, device=self.centre.device, dtype=self.centre.dtype)
+        r = u - self.centre
+        with torch.no_grad():
+            network = replace(copy.deepcopy(self.network), lambda layer: _plain(layer, r), tuple(KINDS.values()))
+        used = {name: float(value) for name, value in self.space.used(u).items()}
+        set_values(network, used, generator)
+        return network.train(self.training)
+
+
+def _plain(layer: Response, r: Tensor) -> nn.Module:
+    """The ordinary layer at response input r (n,)."""
+    weight, bias = layer.at(r)
+    plain = layer.ordinary(**layer.options, device=weight.device, dtype=weight.dtype)
+    if isinstance(layer, ResponseLSTM):
+        found = {"weight_ih_l0": weight, "bias_ih_l0": bias, "bias_hh_l0": torch.zeros_like(bias)}
+        found["weight_hh_l0"] = layer.at(r, "_hh")[0]
+    else:
+        found = {"weight": weight} | ({} if bias is None else {"bias": bias})
+    for name, tensor in found.items():
+        getattr(plain, name).copy_(tensor)
+    return plain

@@ -1,0 +1,144 @@
+"""Where can a tuner be checked exactly? Ridge regression, whose best response, Jacobian and optimum are formulas.
+
+Training loss 1/2 mean (y - x'w)² + e^lambda/2 |w|², validation loss 1/2 mean (y - x'w)². The hyperparameter lambda is
+the logarithm of the penalty. Paper: arXiv 1903.03088, section 3.1 and appendix. Chapter: ``book/self_tuning.ipynb``.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnlib.data import Split, load
+from nnlib.data.uci import permutation
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Ridge regression with a training and a validation set.
+
+    Args:
+        train: Inputs (n, d) and targets (n,).
+        validation: Inputs (m, d) and targets (m,).
+
+    >>> problem = diabetes()
+    >>> tuple(problem.train.x.shape), tuple(problem.validation.x.shape)
+    ((100, 10), (171, 10))
+    """
+
+    train: Split
+    validation: Split
+
+    @property
+    def hessian(self) -> Tensor:
+        """X'X/n of the training set, (d, d); its gradient at w is this times w minus ``moment``."""
+        return self.train.x.T @ self.train.x / len(self.train.y)
+
+    @property
+    def moment(self) -> Tensor:
+        """X'y/n of the training set, (d,)."""
+        return self.train.x.T @ self.train.y / len(self.train.y)
+
+    def best_response(self, lam: float) -> Tensor:
+        """w*(lambda) = (X'X/n + e^lambda I)^-1 X'y/n, (d,)."""
+        return torch.linalg.solve(self._regularised(lam), self.moment)
+
+    def jacobian(self, lam: float) -> Tensor:
+        """dw*/dlambda = -(X'X/n + e^lambda I)^-1 e^lambda w*, (d,), by the implicit function theorem."""
+        return -torch.linalg.solve(self._regularised(lam), math.exp(lam) * self.best_response(lam))
+
+    def validation_loss(self, w: Tensor) -> Tensor:
+        """1/2 mean (y - x'w)² of the validation set."""
+        return (self.validation.x @ w - self.validation.y).square().mean() / 2
+
+    def hypergradient(self, lam: float) -> float:
+        """d/dlambda of the validation loss at the best response: its gradient by w times the Jacobian."""
+        w = self.best_response(lam)
+        x, y = self.validation
+        return float((x.T @ (x @ w - y) / len(y)) @ self.jacobian(lam))
+
+    def unrolled_hypergradient(self, lam: float, steps: int, lr: float) -> float:
+        """The same by differentiating ``steps`` steps of gradient descent from 0; exact only in the limit."""
+        point = torch.tensor(lam, dtype=self.train.x.dtype, device=self.train.x.device, requires_grad=True)
+        w = torch.zeros_like(self.moment)
+        for _ in range(steps):
+            w = w - lr * (self.hessian @ w - self.moment + point.exp() * w)
+        return float(torch.autograd.grad(self.validation_loss(w), point)[0])
+
+    def optimum(self) -> float:
+        """The lambda in [-10, 10] whose best response has the lowest validation loss: a grid, then a bisection."""
+        grid = torch.linspace(-10, 10, 201, dtype=torch.float64, device="cpu").tolist()
+        losses = [float(self.validation_loss(self.best_response(lam))) for lam in grid]
+        best = min(range(1, len(grid) - 1), key=losses.__getitem__)
+        low, high = grid[best - 1], grid[best + 1]
+        while high - low > 1e-10:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.hypergradient(middle) < 0 else (low, middle)
+        return (low + high) / 2
+
+    def linear_response(self, lam: float, sigma: float) -> tuple[Tensor, Tensor]:
+        """The affine response w_0 + v eps of least expected training loss, eps ~ N(0, sigma²): w_0 and v, (d,) each.
+
+        The loss is quadratic in (w_0, v), with s = e^(sigma²/2) and the moments E e^eps = s, E eps e^eps = sigma² s,
+        E eps² e^eps = (sigma² + sigma⁴) s. As sigma -> 0, w_0 -> w* and v -> dw*/dlambda.
+
+        Source: arXiv 1903.03088, section 3.2, theorem on the local objective.
+        """
+        if sigma <= 0:
+            raise ValueError(f"sigma must be positive: without perturbations the slope is not determined, got {sigma}")
+        solution = torch.linalg.solve(joint_hessian(self, lam, sigma, centred=True), self._right())
+        w_0, v = solution.chunk(2)
+        return w_0, v
+
+    def gates(self, lam: float) -> tuple[Tensor, Tensor]:
+        """Shrinkage of each principal component, (d,): sigmoid(2 ln d_i - lambda); and the components, rows of (d, d).
+
+        d_i are the singular values of X / sqrt(n): this is d²/(d² + e^lambda), and the ridge solution is the
+        least-squares solution with each of its coordinates times its gate.
+
+        Source: arXiv 1903.03088, theorem 2.
+        """
+        _, singular, components = torch.linalg.svd(self.train.x / len(self.train.y) ** 0.5, full_matrices=False)
+        return (2 * singular.log() - lam).sigmoid(), components
+
+    def _regularised(self, lam: float) -> Tensor:
+        return self.hessian + math.exp(lam) * torch.eye(len(self.moment)).to(self.moment)
+
+    def _right(self) -> Tensor:
+        """Linear term of the expected training loss in (w_0, v), centred: the perturbation has mean 0."""
+        return torch.cat([self.moment, torch.zeros_like(self.moment)])
+
+
+def joint_hessian(problem: Ridge, lam: float, sigma: float, *, centred: bool) -> Tensor:
+    """Hessian (2d, 2d) of the expected training loss in (w_0, v): how hard the response is to learn.
+
+    The response is w_0 + v r, with r = eps where it is centred (Delta-STN) and r = lambda + eps where not (STN).
+
+    >>> condition = lambda centred: float(torch.linalg.cond(joint_hessian(diabetes(), -6, 0.5, centred=centred)))
+    >>> condition(False) > 100 * condition(True)
+    True
+    """
+    H, lift = problem.hessian, math.exp(lam + sigma**2 / 2)
+    eye = torch.eye(len(H)).to(H)
+    mean = 0.0 if centred else lam
+    # E r, E r²; under the density tilted by e^eps the mean of eps is sigma² and its variance sigma² again.
+    plain = mean, mean**2 + sigma**2
+    tilted = mean + sigma**2, (mean + sigma**2) ** 2 + sigma**2
+    cross, square = (p * H + t * lift * eye for p, t in zip(plain, tilted, strict=True))
+    return torch.cat([torch.cat([H + lift * eye, cross], 1), torch.cat([cross, square], 1)])
+
+
+def diabetes() -> Ridge:
+    """The diabetes set of scikit-learn, shuffled, standardised: 100 examples for training, 171 for validation.
+
+    The other 171 stay aside. Means and scales of inputs and targets are those of the whole set.
+    """
+    parts = load("diabetes")
+    x, y = (torch.cat([getattr(parts, name)[i] for name in ("train", "validation", "test")]) for i in (0, 1))
+    x, y = x.to(torch.float64), y.to(torch.float64).flatten()
+    drawn = permutation(len(y), 0)  # the loader's order, undone; then shuffled once and for all
+    order = drawn.argsort()[torch.from_numpy(np.random.default_rng(0).permutation(len(y)))]
+    x, y = ((t - t.mean(0)) / t.std(0, correction=0) for t in (x[order], y[order]))
+    return Ridge(Split(x[:100], y[:100]), Split(x[100:271], y[100:271]))
