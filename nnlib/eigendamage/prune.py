@@ -86,8 +86,8 @@ def prune(
     Source: arXiv 1905.05934, algorithm 1. Chapter: ``book/eigendamage.ipynb``.
 
     >>> from nnlib.models import VGG
-    >>> model, x = VGG(11, 1, width=1 / 16, affine=True), torch.randn(8, 1, 16, 16)
-    >>> pruned = prune(model, x, "Kron-OBS", 0.5)
+    >>> model, x = VGG(11, 1, width=1 / 16, affine=True), torch.ones(8, 1, 16, 16)
+    >>> pruned = prune(model, x, "Magnitude", 0.5)
     >>> int(pruned.layers.outputs_kept.sum()), int(pruned.layers.outputs.sum())
     (86, 172)
     """

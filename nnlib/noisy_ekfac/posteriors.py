@@ -154,6 +154,7 @@ class Diagonal(Posterior):
 
     Source: arXiv 1712.02390, algorithm 1.
 
+    >>> from nnlib.noisy_ekfac import Rows
     >>> q = Diagonal(torch.zeros(1, 2), n_data=9, decay=0.0)
     >>> q.observe(Rows(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0]])))
     >>> q.variance()[1] * 9  # 1 / (f + 1/9)

@@ -222,3 +222,47 @@ def test_no_tensor_is_made_without_a_device(kind):
         output, _ = rnn(x)
         output.sum().backward()
     assert output.device.type == "cpu" and all(w.grad.device.type == "cpu" for w in rnn.weights)
+
+
+@pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
+def test_check_mode_is_silent_on_a_whole_sequence_and_names_the_step_that_differs(kind):
+    """Breaks if the comparison is with the wrong step, or compares nothing."""
+    for spoiled in (None, 17):
+        rnn, x = kind(3, 6, 2, bits=2, check=True), draw(40, 2, 3, dtype=torch.float32)
+        output, _ = rnn(x)
+        if spoiled is None:
+            output.sum().backward()
+            continue
+        x.data[spoiled] += 1.0  # .data: autograd's own check of changed tensors does not see it
+        with pytest.raises(ReversalError, match=r"undoing step 17 of 40: .* of layer 0 was restored differently"):
+            output.sum().backward()
+
+
+@pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
+@pytest.mark.parametrize("keep", [0, 2, 4])
+def test_units_kept_for_attention_are_restored_from_the_output_with_the_gradients_of_autograd(kind, keep):
+    """With gradients at the kept units of every step; breaks if they are restored from another step or buffered too."""
+    rnn, found = kind(3, 8, 2, bits=2, keep=keep, check=True, dtype=torch.float64), []
+    lengths, x = torch.tensor([30, 12]), draw(30, 2, 3)
+    for reversible in (True, False):
+        rnn.reversible = reversible
+        output, last = rnn(pack_padded_sequence(x, lengths))
+        output, _ = pad_packed_sequence(output)
+        last = last if isinstance(last, tuple) else (last,)
+        found.append(([output, *last], gradients([output, *last], list(rnn.weights))))
+    assert found[0][0][0].shape == (30, 2, keep)
+    for a, b in zip(found[0][0], found[1][0], strict=True):
+        assert torch.equal(a, b)
+    close(found[0][1], found[1][1], rtol=1e-9, atol=1e-10)
+
+
+def test_a_number_of_kept_units_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="keep must be None or a number of units of the half state, 0 to 3: got 4"):
+        RevGRU(3, 6, keep=4)
+
+
+def test_inputs_that_are_not_finite_are_refused():
+    """Not-a-number would become some whole number and corrupt the states in silence."""
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="must be finite"):
+            RevGRU(3, 6)(torch.full((4, 2, 3), bad))
