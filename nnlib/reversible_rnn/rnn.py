@@ -112,6 +112,8 @@ class _ReversibleRNN(nn.Module):
         """The output in the form of the input; zero after the end of an example."""
         if not isinstance(x, PackedSequence):
             return output.transpose(0, 1) if self.batch_first else output
+        if not output.shape[2]:  # torch packs no empty tensor
+            return PackedSequence(x.data[:, :0], *x[1:])
         order = x.sorted_indices  # the longest first; None where the batch came in this order
         if order is not None:
             output, lengths = output[:, order], lengths[order.cpu()]

@@ -247,10 +247,10 @@ def test_units_kept_for_attention_are_restored_from_the_output_with_the_gradient
     for reversible in (True, False):
         rnn.reversible = reversible
         output, last = rnn(pack_padded_sequence(x, lengths))
-        output, _ = pad_packed_sequence(output)
+        assert output.data.shape == (42, keep)
+        output = [pad_packed_sequence(output)[0]] if keep else []
         last = last if isinstance(last, tuple) else (last,)
-        found.append(([output, *last], gradients([output, *last], list(rnn.weights))))
-    assert found[0][0][0].shape == (30, 2, keep)
+        found.append(([*output, *last], gradients([*output, *last], list(rnn.weights))))
     for a, b in zip(found[0][0], found[1][0], strict=True):
         assert torch.equal(a, b)
     close(found[0][1], found[1][1], rtol=1e-9, atol=1e-10)
