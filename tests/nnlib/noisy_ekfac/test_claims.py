@@ -19,11 +19,19 @@ def test_every_recorded_run_is_there():
     assert len(rows) == 4 * 5 * 3
 
 
+def difference(column):
+    """Noisy EK-FAC minus noisy K-FAC with factored damping, by set and split."""
+    table = recorded().query("kl_weight == 1")
+    table = table.pivot_table(index=["data", "split"], columns=["method", "damping_kind"], values=column)
+    return (table["Noisy EK-FAC", "exact"] - table["Noisy K-FAC", "factored"]).groupby("data")
+
+
 def test_noisy_ekfac_beside_noisy_kfac():
-    """Against the paper: no consistent gain in RMSE, and factored K-FAC is ahead in log likelihood everywhere."""
-    rows = recorded().query("kl_weight == 1")
-    groups = rows.groupby(["data", "method", "damping_kind"])
-    means, logs, data = groups.rmse.mean(), groups.log_likelihood.mean(), rows.data.unique()
-    assert all(logs[name, "Noisy EK-FAC", "exact"] < logs[name, "Noisy K-FAC", "factored"] for name in data)
-    ahead = [means[name, "Noisy EK-FAC", "exact"] > means[name, "Noisy K-FAC", "factored"] for name in data]
-    assert sum(ahead) >= len(data) / 2
+    """Against the paper: no gain in RMSE beyond two standard errors on any set, and not of one sign on all of them."""
+    rmse = difference("rmse")
+    assert (rmse.mean().abs() < 2 * rmse.sem()).all()
+    assert 0 < (rmse.mean() < 0).sum() < 4
+
+
+def test_factored_damping_is_level_or_ahead_in_log_likelihood():
+    assert (difference("log_likelihood").mean() < 1e-3).all()
