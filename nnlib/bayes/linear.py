@@ -77,25 +77,37 @@ class LinearGaussian:
         """
         residual = (self.y - self.X @ mean).square().sum() + ((self.X @ covariance) * self.X).sum()
         expected = -0.5 * (len(self.y) * (LOG_TWO_PI + math.log(self.noise_variance)) + residual / self.noise_variance)
-        return expected - gaussian_kl(mean, covariance, self.prior_variance)
+        prior = self.prior_variance * torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
+        return expected - gaussian_kl(mean, covariance, torch.zeros_like(mean), prior)
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of a new target, both (m,), noise included, at inputs (m, d)."""
         return x @ self.mean, ((x @ self.covariance) * x).sum(1) + self.noise_variance
 
 
-def gaussian_kl(mean: Tensor, covariance: Tensor, prior_variance: float) -> Tensor:
-    """KL[N(mean, covariance) || N(0, prior_variance I)], a scalar.
+def gaussian_kl(mean: Tensor, covariance: Tensor, prior_mean: Tensor, prior_covariance: Tensor) -> Tensor:
+    """KL[N(m, S) ‖ N(m₀, S₀)] = ½ [tr(S₀⁻¹ S) + (m₀ − m)ᵀ S₀⁻¹ (m₀ − m) − n + log det S₀ − log det S].
 
     Args:
-        mean: (d,).
-        covariance: (d, d), positive definite.
-        prior_variance: Positive.
+        mean: (n,).
+        covariance: (n, n), positive definite.
+        prior_mean: (n,).
+        prior_covariance: (n, n), positive definite.
 
-    >>> float(gaussian_kl(torch.zeros(3), torch.eye(3), 1.0))
+    Returns:
+        A scalar, in nats.
+
+    Raises:
+        torch.linalg.LinAlgError: where a covariance is not positive definite: the KL is then infinite or undefined.
+
+    Chapters: ``book/noisy_ekfac.ipynb``, ``book/functional_bnn.ipynb``.
+
+    >>> zero, eye = torch.zeros(3), torch.eye(3)
+    >>> float(gaussian_kl(zero, eye, zero, eye))
     0.0
     """
-    d = len(mean)
-    logdet = 2 * torch.linalg.cholesky(covariance).diagonal().log().sum()
-    squares = (covariance.trace() + mean.square().sum()) / prior_variance
-    return 0.5 * (squares - d + d * math.log(prior_variance) - logdet)
+    factor, prior_factor = torch.linalg.cholesky(covariance), torch.linalg.cholesky(prior_covariance)
+    ratio = torch.linalg.solve_triangular(prior_factor, factor, upper=False)
+    shift = torch.linalg.solve_triangular(prior_factor, (prior_mean - mean)[:, None], upper=False)
+    log_dets = 2 * (prior_factor.diagonal().log().sum() - factor.diagonal().log().sum())
+    return 0.5 * (ratio.square().sum() + shift.square().sum() - len(mean) + log_dets)

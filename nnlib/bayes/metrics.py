@@ -129,7 +129,7 @@ def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
         logits: (P, n, classes).
         y: (n,), classes.
 
-    The mean of logits, which the released code of arXiv 1811.12565 takes, is another prediction: see the chapter.
+    The mean of logits, which the released code of arXiv 1811.12565 takes, is another prediction.
 
     >>> classification_metrics(torch.zeros(2, 3, 2), torch.tensor([0, 0, 1]))["brier"]
     0.5

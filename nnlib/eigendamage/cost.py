@@ -5,13 +5,14 @@ Chapter: ``book/eigendamage.ipynb``.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from nnlib.lipschitz import evaluating
 
 
 @dataclass(frozen=True)
@@ -85,18 +86,6 @@ def seconds(models: Sequence[nn.Module], x: Tensor, repeats: int = 5) -> list[fl
                 if turn:
                     best[i] = min(best[i], time.perf_counter() - start)
     return best
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, after which every layer is in the mode that it was in."""
-    modes = {layer: layer.training for layer in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, training in modes.items():
-            layer.training = training
 
 
 def bottleneck_parameters(c_in: int, c_out: int, k: int, columns: int, rows: int) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nnlib.data import Dataset
 from nnlib.eigendamage.prune import Pruned, prune
+from nnlib.lipschitz import evaluating
 from nnlib.training import fit
 
 
@@ -69,21 +70,18 @@ def reestimate_batch_norm(model: nn.Module, x: Tensor, batch_size: int = 128) ->
 
     Source: arXiv 1905.05934, in the authors' code. Chapter: ``book/eigendamage.ipynb``.
     """
-    modes = {layer: layer.training for layer in model.modules()}
-    found = [layer for layer in modes if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    found = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     momenta = {layer: layer.momentum for layer in found}
-    model.eval()
-    for norm in found:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over the batches
-        norm.train()
-    size = min(batch_size, len(x))
-    for start in range(0, len(x) - size + 1, size):
-        model(x[start : start + size])
+    with evaluating(model):
+        for norm in found:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over the batches
+            norm.train()
+        size = min(batch_size, len(x))
+        for start in range(0, len(x) - size + 1, size):
+            model(x[start : start + size])
     for norm in found:
         norm.momentum = momenta[norm]
-    for layer, training in modes.items():
-        layer.training = training
     return model
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from nnlib.curvature import blocks
 from nnlib.eigendamage.bottleneck import Bottleneck, bottleneck, replace, smaller
 from nnlib.eigendamage.choose import choose
-from nnlib.eigendamage.cost import evaluating
 from nnlib.eigendamage.graph import remove_filters
 from nnlib.eigendamage.measure import DAMPING, METHODS, eigenbases, filter_scores
 from nnlib.eigendamage.scores import importance
+from nnlib.lipschitz import evaluating
 
 
 @dataclass(frozen=True)

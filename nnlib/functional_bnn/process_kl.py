@@ -7,29 +7,8 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from nnlib.bayes import gaussian_kl
 from nnlib.functional_bnn.gp import gram
-
-
-def gaussian_kl(mean: Tensor, covariance: Tensor, prior_mean: Tensor, prior_covariance: Tensor) -> Tensor:
-    """KL[N(m, S) ‖ N(m₀, S₀)] = ½ [tr(S₀⁻¹ S) + (m₀ − m)ᵀ S₀⁻¹ (m₀ − m) − n + log det S₀ − log det S].
-
-    Args:
-        mean: (n,).
-        covariance: (n, n), positive definite.
-        prior_mean: (n,).
-        prior_covariance: (n, n), positive definite.
-
-    Returns:
-        A scalar, in nats.
-
-    Raises:
-        torch.linalg.LinAlgError: where a covariance is not positive definite: the KL is then infinite or undefined.
-    """
-    factor, prior_factor = torch.linalg.cholesky(covariance), torch.linalg.cholesky(prior_covariance)
-    ratio = torch.linalg.solve_triangular(prior_factor, factor, upper=False)
-    shift = torch.linalg.solve_triangular(prior_factor, (prior_mean - mean)[:, None], upper=False)
-    log_dets = 2 * (prior_factor.diagonal().log().sum() - factor.diagonal().log().sum())
-    return 0.5 * (ratio.square().sum() + shift.square().sum() - len(mean) + log_dets)
 
 
 def process_kl(q: Kernel, p: Kernel, x: Tensor, injected_noise: float = 0.0) -> Tensor:

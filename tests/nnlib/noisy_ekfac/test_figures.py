@@ -4,13 +4,13 @@ import pytest
 
 from nnlib.figures import noisy_ekfac as figures
 from nnlib.figures.noisy_ekfac.cooling import variances
-from nnlib.figures.noisy_ekfac.ellipses import covariances, gaussian_kl_between
+from nnlib.figures.noisy_ekfac.ellipses import covariances, gap
 
 
 @pytest.mark.parametrize(("correlation", "n", "prior"), [(0.0, 4, 0.1), (0.95, 100, 10.0)])
 def test_the_corrected_ellipse_is_the_exact_one(correlation, n, prior):
     found = covariances(correlation, n, 1.0, prior)
-    gaps = {name: gaussian_kl_between(covariance, found["Exact"]) for name, covariance in found.items()}
+    gaps = {name: gap(covariance, found["Exact"]) for name, covariance in found.items()}
     assert gaps["Noisy EK-FAC"] < 1e-9 < 1e-3 < gaps["Noisy K-FAC"]
     assert (gaps["Noisy Adam"] < 1e-9) == (correlation == 0)
 
