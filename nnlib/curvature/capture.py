@@ -106,9 +106,9 @@ class Capture:
 
         The inputs have a last column for the bias, where there is one. T is the number of locations: 1 for vectors,
         positions of a sequence, positions of a convolution's output. For convolutions ``in`` is channels * height *
-        width of the kernel, in the order of ``weight.flatten(1)``; with ``channels`` it is the channels alone and every
-        kernel offset is a location too, the bias column then holding 1 / (number of offsets) so that the offsets
-        together see it once.
+        width of the kernel, in the order of ``weight.flatten(1)``; with ``channels`` it is the channels alone, and
+        every pixel of the padded input is a location, weighted by how many patches see it; the bias column then stands
+        for 1 / (number of offsets), so that the offsets together see it once.
 
         Args:
             outputs: Of the network, shape (B, C), with its graph; the graph is kept.
@@ -146,19 +146,30 @@ def _wide(tensor: Tensor) -> Tensor:
 
 def _patches(layer: nn.Module, x: Tensor, channels: bool) -> Tensor:
     if isinstance(layer, nn.Linear):
-        rows, ones = x.reshape(len(x), -1, x.shape[-1]), 1.0  # (B, T, in)
+        rows = x.reshape(len(x), -1, x.shape[-1])  # (B, T, in)
+        ones = rows.new_ones(*rows.shape[:2], 1)
     else:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         x = functional.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-        rows = functional.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride)  # (B, c k k, T)
         if channels:
-            offsets = math.prod(layer.kernel_size)
-            rows = rows.unflatten(1, (layer.in_channels, offsets)).flatten(2)  # (B, c, k k T)
-        ones = 1 / offsets if channels else 1.0
-        rows = rows.transpose(1, 2)
-    if layer.bias is None:
-        return rows
-    return torch.cat([rows, rows.new_full((*rows.shape[:2], 1), ones)], 2)
+            weights = _visits(layer, x).sqrt()  # (1, 1, H, W)
+            rows = (x * weights).flatten(2).transpose(1, 2)  # (B, H W, c)
+            ones = (weights / math.prod(layer.kernel_size)).flatten()[:, None].expand(len(x), -1, 1)
+        else:
+            rows = functional.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride).transpose(1, 2)
+            ones = rows.new_ones(*rows.shape[:2], 1)  # rows: (B, T, c k k)
+    return rows if layer.bias is None else torch.cat([rows, ones], 2)
+
+
+def _visits(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """How often patches see each pixel of the padded input, (1, 1, H, W), as multiples of the mean over pixels.
+
+    The mean over patches and offsets of x x' is then the mean over pixels of visits * x x', k k times fewer products.
+    """
+    size, options = x.shape[2:], (layer.kernel_size, layer.dilation, 0, layer.stride)
+    patches = functional.unfold(x.new_ones(1, 1, *size), *options)  # (1, k k, T)
+    counts = functional.fold(patches, size, *options)
+    return counts / counts.mean()
 
 
 def _locations(layer: nn.Module, ds: Tensor) -> Tensor:

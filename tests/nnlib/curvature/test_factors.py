@@ -117,9 +117,17 @@ def test_a_layer_used_twice_is_one_layer_with_more_locations(fisher):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_channel_factors_average_over_kernel_offsets(bias):
-    """A of EigenDamage: mean over examples, locations and offsets of x_c x_c', the bias seen as 1/offsets."""
-    layer, x = randomised(nn.Conv2d(2, 3, (2, 3), padding=1, bias=bias)), draw(2, 2, 5, 6)
+@pytest.mark.parametrize(
+    "options",
+    [{"padding": 1}, {"stride": 2}, {"dilation": (1, 2), "padding": (0, 2)}, {"padding": 1, "padding_mode": "reflect"}],
+    ids=str,
+)
+def test_channel_factors_average_over_kernel_offsets(options, bias):
+    """A of EigenDamage: mean over examples, locations and offsets of x_c x_c', the bias seen as 1/offsets.
+
+    Breaks if a pixel at a border, or between strides, counts as often as one that every offset sees.
+    """
+    layer, x = randomised(nn.Conv2d(2, 3, (2, 3), bias=bias, **options)), draw(2, 2, 5, 6)
     model = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     block, full = (factors(model, x, channels=channels)["0"] for channels in (True, False))
     A = 0.0
