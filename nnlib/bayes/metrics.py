@@ -138,11 +138,13 @@ def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
         raise ValueError(
             f"logits must have shape (P, n, classes) and y (n,): got {tuple(logits.shape)} and {tuple(y.shape)}"
         )
-    p = logits.softmax(-1).mean(0)  # (n, classes)
+    # By logarithms: the probability of a class that every network thinks impossible may be zero in single precision.
+    logs = logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))  # (n, classes)
+    p = logs.exp()
     truth = torch.nn.functional.one_hot(y, p.shape[1]).to(p.dtype)
     return {
         "accuracy": float((p.argmax(1) == y).to(p.dtype).mean()),
-        "log_likelihood": float(p.gather(1, y[:, None]).log().mean()),
+        "log_likelihood": float(logs.gather(1, y[:, None]).mean()),
         "calibration_error": float(expected_calibration_error(p, y)),
         "brier": float((p - truth).square().sum(1).mean()),
     }

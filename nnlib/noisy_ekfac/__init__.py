@@ -7,8 +7,12 @@ Chapter: ``book/noisy_ekfac.ipynb``.
 * ``EigenvalueCorrected``, ``MatrixVariate``, ``Diagonal``, ``MeanField``: their posteriors, with KL, log-determinant,
   covariance; ``Rows`` and ``Locations`` are the statistics that they observe.
 * ``fit_regression``: many copies of a small regression network, one a split, trained together.
+* ``classify``: a network for images, trained by one of the four or by SGD or K-FAC.
+* ``paired``, ``verdict``: is one method better than another, beyond what splits and seeds explain?
 """
 
+from nnlib.noisy_ekfac.classification import classify
+from nnlib.noisy_ekfac.compare import paired, verdict
 from nnlib.noisy_ekfac.optimizers import OPTIMIZERS, BayesByBackprop, NoisyAdam, NoisyEKFAC, NoisyKFAC
 from nnlib.noisy_ekfac.posteriors import (
     METHODS,
@@ -33,5 +37,8 @@ __all__ = [
     "NoisyEKFAC",
     "NoisyKFAC",
     "Rows",
+    "classify",
     "fit_regression",
+    "paired",
+    "verdict",
 ]

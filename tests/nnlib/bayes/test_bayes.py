@@ -83,6 +83,12 @@ def test_classification_averages_probabilities_not_logits():
     assert found["log_likelihood"] == pytest.approx(math.log(p)) and found["brier"] == pytest.approx(2 * (1 - p) ** 2)
 
 
+def test_a_class_that_every_network_thinks_impossible_has_a_finite_log_likelihood():
+    """Breaks if probabilities are formed first: exp(-200) is zero in single precision."""
+    logits = torch.tensor([[[200.0, 0.0]], [[200.0, 0.0]]])
+    assert bayes.classification_metrics(logits, torch.tensor([1]))["log_likelihood"] == -200
+
+
 def test_the_linear_posterior_is_bayes_rule():
     """log p(y | w) + log p(w) - log p(w | y) is the log evidence at every w; the ELBO reaches it at the posterior."""
     model = bayes.LinearGaussian(draw(20, 3), draw(20, seed=1), 0.3, 2.0)
