@@ -119,8 +119,9 @@ def main():
     print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}, one thread")
     model = VGG(19, 3, affine=True)
     found = {fisher: phases(model, x, y, fisher) for fisher in ("sampled", "exact")}
-    print(f"\nVGG19, 32 x 32, {IMAGES} images; one gradient over them takes {found['sampled'][0]:.1f} s. In gradients, with")
-    print("one label drawn for each image (the paper's) and with all 10 classes in turn (no noise of labels; ours):")
+    unit = found["sampled"][0]
+    print(f"\nVGG19, 32 x 32, {IMAGES} images; one gradient over them takes {unit:.1f} s. In gradients,")
+    print("with one label drawn for each image (the paper's), and with all 10 classes in turn (ours, no label noise):")
     print(pd.DataFrame({fisher: parts for fisher, (_, parts) in found.items()}).round(2).to_string())
 
     print("\nThe chapter's VGG on MNIST: the fastest network of each method within 2 points of the original, after")
