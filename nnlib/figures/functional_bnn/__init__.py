@@ -7,6 +7,7 @@ from nnlib.figures.functional_bnn.draws import covariance_twins
 from nnlib.figures.functional_bnn.extrapolation import extrapolation
 from nnlib.figures.functional_bnn.process_kl import what_the_kl_sees
 from nnlib.figures.functional_bnn.score import score_from_samples
+from nnlib.figures.functional_bnn.searches import searches
 from nnlib.figures.functional_bnn.tables import regret
 
-__all__ = ["covariance_twins", "extrapolation", "regret", "score_from_samples", "what_the_kl_sees"]
+__all__ = ["covariance_twins", "extrapolation", "regret", "score_from_samples", "searches", "what_the_kl_sees"]

@@ -5,11 +5,13 @@ from gpytorch.kernels import RBFKernel
 
 from nnlib.functional_bnn import (
     GaussianProcess,
+    NeuralKernelNetwork,
     PiecewiseConstant,
     PiecewiseLinear,
     SpectralStein,
     StochasticMLP,
     gaussian_kl,
+    max_value_entropy,
     measurement_set,
     uniform_points,
 )
@@ -54,6 +56,21 @@ def test_networks_and_sampled_priors_stay_where_their_inputs_are():
         }
 
     same_without_a_default_device(compute)
+
+
+def test_the_acquisition_stays_where_the_belief_is():
+    def compute():
+        f = normal(20, 30)
+        return {"alpha": max_value_entropy(f.mean(0), f.std(0), f.amax(1))}
+
+    same_without_a_default_device(compute)
+
+
+def test_a_network_of_kernels_takes_the_dtype_of_its_inputs():
+    for dtype in (torch.float32, torch.float64):
+        x = normal(5, 2).to(dtype)
+        kernel = NeuralKernelNetwork(2).to(dtype).requires_grad_(False)
+        assert kernel(x).to_dense().dtype == dtype
 
 
 def test_gaussian_process_prior_takes_the_dtype_of_its_inputs():

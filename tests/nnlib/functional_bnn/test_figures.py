@@ -58,3 +58,18 @@ def test_twins_are_steps_and_a_rough_curve():
     figure = figures.covariance_twins()
     flat = [np.mean(np.diff(trace.y) == 0) for trace in figure.data]
     assert min(flat[:3]) > 0.9 and max(flat[3:]) < 0.1
+
+
+def test_searches_draw_the_mean_regret_of_each_method_in_its_panel():
+    rows = [
+        {"kernel": k, "d": d, "method": m, "seed": s, "after 0": 2.0, "after 2": 1.0 + d + s}
+        for k in ("RBF", "arc-cosine")
+        for d in (1, 2)
+        for m in ("random search", "Bayes by backprop", "fBNN", "exact GP")
+        for s in (0, 1)
+    ]
+    one, two = (figures.searches(pd.DataFrame(rows), d) for d in (1, 2))
+    assert len(one.data) == 8 and len({trace.name for trace in one.data}) == 4
+    assert [list(figure.data[-1].y) for figure in (one, two)] == [[2.0, 2.5], [2.0, 3.5]]
+    assert list(one.data[0].x) == [0, 2]
+    assert "fBNN 3.5, exact GP 3.5" in two.layout.meta["alt"]

@@ -14,6 +14,7 @@ from nnlib.functional_bnn import (
     kl_surrogate,
     measurement_set,
     ornstein_uhlenbeck,
+    posterior,
     uniform_points,
 )
 from nnlib.functional_bnn.gp import gram
@@ -152,6 +153,55 @@ def test_adversarial_points_raise_the_kl_and_stay_in_the_box():
     assert after > before * 1.1
     with pytest.raises(ValueError, match="density"):
         adversarial_points(network, PiecewiseConstant(), x, start, low, high, **options)
+
+
+class ExactPosterior:
+    """A Gaussian-process posterior given three points, drawn with gradients to where it is asked."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+        self.x = torch.tensor([[-0.5], [0.0], [0.5]], dtype=torch.float64)
+        self.y = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)
+
+    def at(self, points):
+        mean, covariance = posterior(self.kernel, self.x, self.y, points, 0.1)
+        return mean, covariance + 0.09 * torch.eye(len(points)).double()
+
+    def draw(self, samples, generator):
+        z = torch.randn(samples, 20, generator=generator, dtype=torch.float64)
+
+        def values(points):
+            mean, covariance = self.at(points)
+            return mean + z[:, : len(points)] @ torch.linalg.cholesky(covariance).mT
+
+        return values
+
+
+def test_adversarial_points_climb_the_kl_between_a_posterior_and_its_prior():
+    """Far from the data the two are the same process: points that start there must go to the data, step by step."""
+    p = prior(0.4)
+    q, low, high = ExactPosterior(p.kernel), torch.tensor([-2.0]).double(), torch.tensor([2.0]).double()
+    fixed, start = torch.zeros(1, 1).double(), torch.tensor([[-1.1], [1.1]], dtype=torch.float64)
+
+    def exact(points):
+        points = torch.cat([fixed, points])
+        mean, covariance = q.at(points)
+        eye = 0.01 * torch.eye(len(points)).double()
+        zero = torch.zeros(len(points)).double()
+        return gaussian_kl(mean, covariance + eye, zero, gram(p.kernel, points) + 0.09 * eye / 0.01 + eye).item()
+
+    class Noisy:
+        kernel = p.kernel
+
+        def log_density(self, f, x, injected_noise):  # the prior's values are seen with the noise of q's, 0.3
+            return p.log_density(f, x, (injected_noise**2 + 0.09) ** 0.5)
+
+    found = [exact(start)]
+    for steps in (3, 8, 20):
+        options = {"steps": steps, "lr": 0.01, "samples": 300, "injected_noise": 0.1, "generator": generator()}
+        found.append(exact(adversarial_points(q, Noisy(), fixed, start, low, high, **options)))
+    assert found == sorted(found)
+    assert found[-1] > 1.5 * found[0]
 
 
 def test_values_that_do_not_fit_the_points_are_refused():

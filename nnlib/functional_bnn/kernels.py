@@ -1,0 +1,184 @@
+"""Which kernels does gpytorch not have? That of infinitely many threshold units, and a network of kernels.
+
+Paper: arXiv 1903.05779, sections 5.2.2 and 5.4. Chapter: book/functional_bnn.ipynb.
+"""
+
+import copy
+import math
+
+import gpytorch
+import torch
+from gpytorch.constraints import Positive
+from gpytorch.kernels import Kernel, LinearKernel, RBFKernel, RQKernel
+from linear_operator import to_dense
+from torch import Tensor, nn
+
+from nnlib.functional_bnn.gp import Evidence, log_evidence
+from nnlib.training import NonFiniteLoss
+
+
+class ArcCosine(Kernel):
+    """k(x, z) = 1 − θ/π with θ the angle between (w x, 1) and (w z, 1): the arc-cosine kernel of order 0.
+
+    It is the covariance of a network of infinitely many hidden units that jump from 0 to 1 across random Gaussian
+    directions, and whose output weights have mean 0: rough functions, like those of a Matérn ½ kernel.
+
+    Args:
+        scale: w, positive: large, and angles turn fast near the origin.
+
+    Source: Cho and Saul 2009, order 0. Chapter: book/functional_bnn.ipynb.
+
+    >>> x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    >>> ArcCosine().double()(x).to_dense()  # (−1, 1) and (1, 1) stand at a right angle
+    tensor([[1.0000, 0.5000],
+            [0.5000, 1.0000]], dtype=torch.float64)
+    """
+
+    def __init__(self, scale: float = 1.0):
+        if not scale > 0:
+            raise ValueError(f"scale must be positive: got {scale}")
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params) -> Tensor:
+        """(n, d) and (m, d) -> (n, m), or (n,) of pairs where ``diag``."""
+        u, v = self._unit(x1), self._unit(x2)
+        if not diag:
+            u, v = u.unsqueeze(-2), v.unsqueeze(-3)  # (n, 1, d + 1), (1, m, d + 1)
+        # not acos: near 1 it turns a rounding error of 1e-16 into an angle of 1e-8
+        angle = 2 * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1))
+        return 1 - angle / math.pi
+
+    def _unit(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(nn.functional.pad(self.scale * x, (0, 1), value=1.0), dim=-1)
+
+
+class NeuralKernelNetwork(Kernel):
+    """A kernel that is a small network of kernels, with positive weights; sums and products of kernels are kernels.
+
+        two linear, two RBF, two rational quadratic  →  8 sums  →  4 products of neighbours
+                                                     →  4 sums  →  2 products  →  1 sum
+
+    Each sum is Σ w k + b with w, b > 0. Every primitive has one length (or variance) a feature; the two rational
+    quadratics start at the exponents 0.1 and 1.
+
+    Args:
+        d: Features of an input.
+        lengthscale: Where lengths start, one for all features or (d,).
+        seed: Of the first weights: around 1/inputs, and different, for equal units would stay equal.
+
+    Raises:
+        ValueError: where d is below 1.
+
+    Source: Sun, Zhang, Wang, Zeng, Li, Grosse 2018 (arXiv 1806.04326); arXiv 1903.05779, section 5.2.2.
+    Chapter: book/functional_bnn.ipynb.
+
+    >>> x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    >>> K = NeuralKernelNetwork(1).double()(x).to_dense()
+    >>> K.shape, bool((torch.linalg.eigvalsh(K) > -1e-12).all())
+    (torch.Size([5, 5]), True)
+    """
+
+    def __init__(self, d: int, lengthscale: float | Tensor = 1.0, seed: int = 0):
+        if d < 1:
+            raise ValueError(f"d must be at least 1: got {d}")
+        super().__init__()
+        primitives = [kernel(ard_num_dims=d) for kernel in (LinearKernel, RBFKernel, RQKernel) for _ in range(2)]
+        for kernel in primitives[2:]:
+            kernel.initialize(lengthscale=lengthscale)
+        primitives[4].initialize(alpha=0.1)
+        primitives[5].initialize(alpha=1.0)
+        self.primitives = nn.ModuleList(primitives)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        self.sums = nn.ModuleList([PositiveSums(6, 8, generator), PositiveSums(4, 4, generator)])
+        self.last = PositiveSums(2, 1, generator)
+
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params) -> Tensor:
+        """(n, d) and (m, d) -> (n, m), or (n,) of pairs where ``diag``."""
+        k = torch.stack([to_dense(kernel(x1, x2, diag=diag, **params)) for kernel in self.primitives])  # (6, n, m)
+        for sums in self.sums:
+            k = sums(k)  # (8, n, m), then (4, n, m)
+            k = k[0::2] * k[1::2]  # neighbours in pairs: half as many
+        return self.last(k)[0]
+
+
+class PositiveSums(gpytorch.Module):
+    """k_o = Σ_i w_oi k_i + b_o with w, b > 0.
+
+    Args:
+        n_in: Kernels before.
+        n_out: Kernels after.
+        generator: Of the first weights.
+    """
+
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator):
+        super().__init__()
+        start = (0.5 + torch.rand(n_out, n_in, generator=generator, device="cpu")) / n_in
+        for name, value in (("raw_weight", start), ("raw_bias", torch.full((n_out,), 0.01, device="cpu"))):
+            self.register_parameter(name, nn.Parameter(torch.zeros_like(value)))
+            self.register_constraint(name, Positive())
+            self.set(name, value)
+
+    @torch.no_grad()
+    def set(self, name: str, value: Tensor) -> None:
+        """Make a parameter, ``raw_weight`` or ``raw_bias``, stand for this positive value."""
+        raw = self.constraint_for_parameter_name(name).inverse_transform(value)
+        getattr(self, name).copy_(raw)
+
+    def forward(self, k: Tensor) -> Tensor:
+        """(n_in, ...) -> (n_out, ...)."""
+        weight = self.raw_weight_constraint.transform(self.raw_weight)
+        bias = self.raw_bias_constraint.transform(self.raw_bias)
+        return torch.tensordot(weight, k, 1) + bias.view(-1, *[1] * (k.ndim - 1))
+
+
+def fit_on_subsets(
+    kernel: Kernel,
+    x: Tensor,
+    y: Tensor,
+    noise_sd: float,
+    *,
+    subset: int = 200,
+    steps: int = 100,
+    lr: float = 0.05,
+    seed: int = 0,
+) -> Evidence:
+    """Hyperparameters and noise by the evidence of random subsets, a new one at each step of Adam, then frozen.
+
+    The evidence of n points costs n³; that of a subset is not an unbiased estimate of it, but it is largest for a
+    kernel that describes the function at the distances that a subset shows.
+
+    Args:
+        kernel: Where to start; it is copied, not changed.
+        x: (n, d).
+        y: (n,).
+        noise_sd: Where the noise starts, positive.
+        subset: Points a step; all of them where there are fewer.
+        steps: Of Adam, at least 1.
+        lr: Its learning rate.
+        seed: Of the subsets.
+
+    Returns:
+        The :class:`Evidence`; ``log_evidence`` is that of the last subset, before its step.
+
+    Raises:
+        ValueError: for fewer than one step.
+        nnlib.training.NonFiniteLoss: at the first evidence that is not finite, by its step.
+
+    Source: arXiv 1903.05779, section 5.2.2. Chapter: book/functional_bnn.ipynb.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1: got {steps}")
+    kernel = copy.deepcopy(kernel).requires_grad_(True)
+    log_noise = torch.tensor(math.log(noise_sd), dtype=y.dtype, device=y.device, requires_grad=True)
+    optimizer = torch.optim.Adam([*kernel.parameters(), log_noise], lr)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for step in range(steps):
+        rows = torch.randperm(len(x), generator=generator, device="cpu")[:subset].to(x.device)
+        evidence = log_evidence(kernel, x[rows], y[rows], log_noise.exp())
+        if not evidence.isfinite():
+            raise NonFiniteLoss(step + 1, -evidence.item())
+        optimizer.zero_grad()
+        (-evidence / len(rows)).backward()
+        optimizer.step()
+    return Evidence(kernel.requires_grad_(False), math.exp(log_noise.item()), evidence.item())
