@@ -21,7 +21,7 @@ from nnlib.reversible_rnn.language_model import recurrent
 
 INPUTS, HIDDEN, BATCH, BITS = 64, 128, 16, 3
 LENGTHS = (70, 250, 1000)
-ROUNDS = 3
+ROUNDS = 2
 
 
 def trained_like(rnn):
@@ -52,7 +52,6 @@ def held(rnn, x):
     """Bytes with the output. Under checkpointing also those of the piece that is run again."""
     if not isinstance(rnn, Checkpointed):
         return held_bytes(rnn, x).with_output
-    outside, _ = 0, rnn
     kept = {}
     with saved_tensors_hooks(lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t):
         output, _ = rnn(x)

@@ -3,14 +3,22 @@
 Paper: MacKay, Vicol, Ba and Grosse, Reversible Recurrent Neural Networks (NeurIPS 2018, arXiv 1810.10999).
 Chapter: book/reversible_rnn.ipynb.
 
-fixed_point.py  states and gates as whole numbers, the multiplication that can be undone, the buffer of forgotten bits
-cells.py        RevGRU and RevLSTM as lists of reversible updates
-sequence.py     a whole sequence as one autograd operation
-rnn.py          RevGRU and RevLSTM with the interface of torch.nn.GRU and torch.nn.LSTM
-memory.py       what is kept for the backward pass, as the paper counts and as bytes that are held
+fixed_point.py     states and gates as whole numbers, a multiplication that can be undone, the forgotten bits
+cells.py           RevGRU and RevLSTM as lists of reversible updates
+sequence.py        a whole sequence as one autograd operation
+rnn.py             RevGRU and RevLSTM with the interface of torch.nn.GRU and torch.nn.LSTM
+memory.py          what is kept for the backward pass, as the paper counts and as bytes that are held
+language_model.py  the same language model around RevGRU, RevLSTM, GRU and LSTM
+translation.py     encoder and decoder with attention to states, a slice of them, or words
+evaluate.py        training with carried states, perplexity, BLEU
+check.py           the angle between gradients run backwards and those of autograd
+repeat.py          the task that a network without forgetting cannot do
+language_runs.py, translation_runs.py   the experiments of the chapter
 """
 
 from nnlib.reversible_rnn.cells import GRU, LSTM, Cell, Update, limited
+from nnlib.reversible_rnn.check import gradient_cosine
+from nnlib.reversible_rnn.evaluate import bleu, nats, train_language_model
 from nnlib.reversible_rnn.fixed_point import (
     InformationBuffer,
     multiply,
@@ -19,27 +27,41 @@ from nnlib.reversible_rnn.fixed_point import (
     to_gate,
     unmultiply,
 )
+from nnlib.reversible_rnn.language_model import KINDS, LanguageModel, Stored, recurrent
 from nnlib.reversible_rnn.memory import HeldBytes, PaperMemory, held_bytes, paper_memory
 from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM
 from nnlib.reversible_rnn.sequence import ReversalError
+from nnlib.reversible_rnn.translation import CONTEXTS, Translator, attend, translate
 
 __all__ = [
+    "CONTEXTS",
     "GRU",
+    "KINDS",
     "LSTM",
     "Cell",
     "HeldBytes",
     "InformationBuffer",
+    "LanguageModel",
     "PaperMemory",
     "RevGRU",
     "RevLSTM",
     "ReversalError",
+    "Stored",
+    "Translator",
     "Update",
+    "attend",
+    "bleu",
+    "gradient_cosine",
     "held_bytes",
     "limited",
     "multiply",
+    "nats",
     "paper_memory",
+    "recurrent",
     "to_fixed",
     "to_float",
     "to_gate",
+    "train_language_model",
+    "translate",
     "unmultiply",
 ]

@@ -17,11 +17,11 @@ from nnlib.reversible_rnn.fixed_point import GATE_BITS, ONE
 
 
 class Update(NamedTuple):
-    """s_target <- z s_target + u, with (z, u, found) = gates(bits, x, *parts that it reads, *weights).
+    """``s_target <- z s_target + u``, with ``(z, u, found) = gates(bits, x, *parts, *weights)``.
 
-    ``gradients(bits, found, d_z, d_u, weights, totals)`` adds the gradients of the weights to ``totals`` and returns
-    those of x and of the parts that are read. ``rows`` are the numbers of outputs, in units of the half state n, of the
-    linear maps: each has a weight (rows n, inputs + n) and a bias (rows n,).
+    ``parts`` are those of the state that it reads. ``gradients(bits, found, d_z, d_u, weights, totals)`` adds the
+    gradients of the weights to ``totals`` and returns those of x and of the parts. ``rows`` are the numbers of outputs,
+    in units of the half state n, of the linear maps: each has a weight (rows n, inputs + n) and a bias (rows n,).
     """
 
     target: int
@@ -48,11 +48,15 @@ class _Rounded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z: Tensor) -> Tensor:
-        return (z * ONE).round_().clamp_(min=1).mul_(2.0**-GATE_BITS)
+        return _rounded(z)
 
     @staticmethod
     def backward(ctx, d: Tensor) -> Tensor:
         return d
+
+
+def _rounded(z: Tensor) -> Tensor:
+    return (z * ONE).round_().clamp_(min=1).mul_(2.0**-GATE_BITS)
 
 
 def least(bits: int | None) -> float:
@@ -74,7 +78,8 @@ def limited(s: Tensor, bits: int | None) -> Tensor:
     >>> limited(torch.tensor([0.0, 0.5, 1.0]), bits=1).tolist()
     [0.5, 0.75, 1.0]
     """
-    return _Rounded.apply(least(bits) + (1 - least(bits)) * s)
+    z = (s * (1 - least(bits))).add_(least(bits))
+    return _Rounded.apply(z) if z.requires_grad else _rounded(z)  # without a gradient, the operation alone is faster
 
 
 def _gru(bits, x, other, W, b, U, c):

@@ -27,7 +27,7 @@ def to_fixed(h: Tensor) -> Tensor:
     >>> to_fixed(torch.tensor([1.0, -0.5])).tolist()
     [8388608, -4194304]
     """
-    return (h * 2.0**STATE_BITS).round().to(torch.int64)
+    return (h * 2.0**STATE_BITS).round_().to(torch.int64)
 
 
 def to_float(h: Tensor, dtype: torch.dtype) -> Tensor:

@@ -81,6 +81,10 @@ class Hyperparameter:
 class Space:
     """Several hyperparameters, in a fixed order.
 
+    Args:
+        hypers: What is tuned.
+        fixed: Values, by name, of what training uses beside them and nobody tunes.
+
     Raises:
         ValueError: for none, or two of one name.
 
@@ -89,11 +93,12 @@ class Space:
     {'dropout': 0.5, 'holes': 2.0}
     """
 
-    def __init__(self, hypers: Sequence[Hyperparameter]):
-        self.hypers = list(hypers)
+    def __init__(self, hypers: Sequence[Hyperparameter], fixed: Mapping[str, float] | None = None):
+        self.hypers, self.fixed = list(hypers), dict(fixed or {})
         self.names = [hyper.name for hyper in self.hypers]
-        if not self.hypers or len(set(self.names)) < len(self.names):
-            raise ValueError(f"hyperparameters need different names, at least one: got {self.names}")
+        every = [*self.names, *self.fixed]
+        if not self.hypers or len(set(every)) < len(every):
+            raise ValueError(f"hyperparameters need different names, at least one: got {every}")
 
     def __len__(self) -> int:
         return len(self.hypers)
@@ -113,8 +118,8 @@ class Space:
         return {hyper.name: float(hyper.value(x)) for hyper, x in zip(self.hypers, u.detach(), strict=True)}
 
     def used(self, u: Tensor) -> dict[str, Tensor]:
-        """What training uses at coordinates u (n,) or (B, n), without a gradient: shapes () or (B,); shared: ()."""
-        found = {}
+        """What training uses at coordinates u (n,) or (B, n), without a gradient: () or (B,); shared and fixed: ()."""
+        found = {name: u.new_tensor(value) for name, value in self.fixed.items()}
         for hyper, x in zip(self.hypers, u.detach().unbind(-1), strict=True):
             value = hyper.value(x[0] if hyper.shared and x.ndim else x)
             found[hyper.name] = value.floor() if hyper.discrete else value

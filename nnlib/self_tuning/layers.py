@@ -3,6 +3,9 @@
 For one example with response input r (n,):  W(r) = W + diag(V r) W_r,  b(r) = b + (C r) * b_r.
 All examples of a batch have their own r: both matrix products run on the whole batch, the gates V r scale the second.
 
+In the network that is linear in its response, f(x; w) + J Theta r, W is fixed and inputs are pairs (x, dx):
+y = W x + b  and  dy = W dx + diag(V r) W_r x + (C r) * b_r.  Only dy has a gradient.
+
 Paper: arXiv 1903.03088, section 3.2. Chapter: ``book/self_tuning.ipynb``.
 """
 
@@ -10,6 +13,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from nnlib.self_tuning.setting import Setting
@@ -61,6 +65,26 @@ class Response(nn.Module):
         for name, tensor in found.items():
             setattr(self, f"{name}{end}", nn.Parameter(tensor.to(weight)))
 
+    def forward(self, x: Tensor) -> Tensor:
+        r = self.setting.response
+        if r is None:
+            return self.product(x, self.weight, self.bias)
+        gates = self.spread(r @ self.gates.T)  # (B, out): they scale the rows of W_r
+        shift = None if self.bias is None else self.spread((r @ self.bias_gates.T) * self.response_bias)
+        if self.setting.linear:
+            x, dx = forward_ad.unpack_dual(x)
+            answer = gates * self.product(x, self.response_weight, None)
+            dy = answer if dx is None else answer + self.product(dx, self.weight.detach(), None)
+            y = self.product(x.detach(), self.weight, self.bias).detach()
+            return forward_ad.make_dual(y, dy if shift is None else dy + shift)
+        y = torch.addcmul(self.product(x, self.weight, self.bias), gates, self.product(x, self.response_weight, None))
+        return y if shift is None else y + shift
+
+    @staticmethod
+    def spread(gates: Tensor) -> Tensor:
+        """Gates (B, out) so that they broadcast over an output."""
+        return gates
+
     @staticmethod
     def bound(fan_in: int) -> float:
         return 1 / math.sqrt(fan_in)
@@ -98,13 +122,8 @@ class ResponseLinear(Response):
     def read_options(layer: nn.Linear) -> dict:
         return {"in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias is not None}
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = functional.linear(x, self.weight, self.bias)
-        r = self.setting.response
-        if r is None:
-            return y
-        y = y + (r @ self.gates.T) * functional.linear(x, self.response_weight)  # (B, out): W_r's rows are scaled
-        return y if self.bias is None else y + (r @ self.bias_gates.T) * self.response_bias
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(x, weight, bias)
 
 
 class ResponseConv2d(Response):
@@ -119,14 +138,13 @@ class ResponseConv2d(Response):
             raise ValueError(f"only convolutions padded with zeros have a response: got {layer.padding_mode!r}")
         return {name: getattr(layer, name) for name in names} | {"bias": layer.bias is not None}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         how = [self.options[name] for name in ("stride", "padding", "dilation", "groups")]
-        y = functional.conv2d(x, self.weight, self.bias, *how)
-        r = self.setting.response
-        if r is None:
-            return y
-        y = y + (r @ self.gates.T)[..., None, None] * functional.conv2d(x, self.response_weight, None, *how)
-        return y if self.bias is None else y + ((r @ self.bias_gates.T) * self.response_bias)[..., None, None]
+        return functional.conv2d(x, weight, bias, *how)
+
+    @staticmethod
+    def spread(gates: Tensor) -> Tensor:
+        return gates[..., None, None]
 
 
 class ResponseEmbedding(Response):
@@ -148,10 +166,8 @@ class ResponseEmbedding(Response):
     def gated(weight: Tensor) -> int:
         return weight.shape[1]
 
-    def forward(self, ids: Tensor) -> Tensor:
-        y = functional.embedding(ids, self.weight)
-        r = self.setting.response
-        return y if r is None else y + (r @ self.gates.T) * functional.embedding(ids, self.response_weight)
+    def product(self, ids: Tensor, weight: Tensor, bias: None) -> Tensor:
+        return functional.embedding(ids, weight)
 
     def at(self, r: Tensor, end: str = "") -> tuple[Tensor, None]:
         return self.weight + (self.gates @ r) * self.response_weight, None

@@ -5,6 +5,7 @@ Paper: arXiv 1903.03088, section 4.2 and appendix. Chapter: ``book/self_tuning.i
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from nnlib.self_tuning.layers import Response
@@ -89,23 +90,65 @@ class ResponseLSTM(Response):
         mask = connect_mask(self, self.weight_hh)
         W = self.weight_hh if mask is None else self.weight_hh * mask
         if r is None:
-            weights = [self.weight, W, self.bias, torch.zeros_like(self.bias)]
-            output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
-            return output, (h, c)
+            return self.plain(x, state, W)
         W_r = self.response_weight_hh if mask is None else self.response_weight_hh * mask
+        if self.setting.linear:
+            return self.linearised(x, state, W.detach(), W_r, r)
         both = torch.cat([W, W_r])  # (8H, H): one product a step
         gates = r @ self.gates_hh.T  # (B, 4H)
-        into = functional.linear(x, self.weight, self.bias) + (r @ self.bias_gates.T) * self.response_bias
-        into = into + (r @ self.gates.T) * functional.linear(x, self.response_weight)  # (T, B, 4H)
+        into = functional.linear(x, self.weight, self.bias) + self.answer(x, r)  # (T, B, 4H)
         h, c = state[0][0], state[1][0]
         outputs = []
         for step in into:
             plain, response = (h @ both.T).chunk(2, 1)
-            i, f, g, o = (step + plain + gates * response).chunk(4, 1)
+            i, f, g, o = torch.addcmul(step + plain, gates, response).chunk(4, 1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             h = o.sigmoid() * c.tanh()
             outputs.append(h)
         return torch.stack(outputs), (h[None], c[None])
+
+    def plain(self, x: Tensor, state: State, W: Tensor) -> tuple[Tensor, State]:
+        """Torch's own LSTM, with the ordinary weights."""
+        weights = [self.weight, W, self.bias, torch.zeros_like(self.bias)]
+        output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+        return output, (h, c)
+
+    def answer(self, x: Tensor, r: Tensor) -> Tensor:
+        """What the map of the input answers to r: (T, B, 4H)."""
+        return (r @ self.bias_gates.T) * self.response_bias + (r @ self.gates.T) * functional.linear(
+            x, self.response_weight
+        )
+
+    def linearised(self, x: Tensor, state: State, W: Tensor, W_r: Tensor, r: Tensor) -> tuple[Tensor, State]:
+        """Outputs of the ordinary LSTM and their derivatives along r, as pairs of forward mode.
+
+        The outputs come from torch's LSTM, so that everything but the recursion of the derivatives is one product for
+        all times: d pre_t = known_t + W dh_{t-1};  dc_t = f dc_{t-1} + c_{t-1} df + g di + i dg;  dh_t = tanh(c) do +
+        o (1 - tanh(c)²) dc_t.
+        """
+        x, dx = forward_ad.unpack_dual(x)
+        with torch.no_grad():
+            output, last = self.plain(x, state, W)
+            before = torch.cat([state[0], output[:-1]])  # h_{t-1}, (T, B, H)
+            i, f, g, o = (functional.linear(x, self.weight, self.bias) + before @ W.T).chunk(4, 2)
+            i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+            cells = [state[1][0]]
+            for forget, new in zip(f, i * g, strict=True):
+                cells.append(torch.addcmul(new, forget, cells[-1]))
+            c, tanh = torch.stack(cells[:-1]), torch.stack(cells[1:]).tanh()
+            slopes = torch.cat([g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), tanh * o * (1 - o)], 2)
+            through = o * (1 - tanh**2)
+        known = self.answer(x, r) + (r @ self.gates_hh.T) * (before @ W_r.T)  # (T, B, 4H)
+        if dx is not None:
+            known = known + functional.linear(dx, self.weight.detach())
+        dh = dc = torch.zeros_like(state[0][0])
+        moved = []
+        for pre, slope, forget, k in zip(known, slopes, f, through, strict=True):
+            di, df, dg, do = (torch.addmm(pre, dh, W.T) * slope).chunk(4, 1)
+            dc = torch.addcmul(di + df + dg, forget, dc)
+            dh = torch.addcmul(do, k, dc)
+            moved.append(dh)
+        return forward_ad.make_dual(output, torch.stack(moved)), last
 
     def squared_norm(self, r: Tensor | None, end: str | None = None) -> Tensor:
         """Of both maps' weights."""

@@ -7,7 +7,7 @@ Chapter: ``book/self_tuning.ipynb``.
 import torch
 from torch import Tensor
 
-from nnlib.self_tuning.setting import Regularizer
+from nnlib.self_tuning.setting import Regularizer, scale
 
 KINDS = ("element", "channel", "variational")
 
@@ -37,7 +37,7 @@ class Dropout(Regularizer):
             return x
         keep = 1 - self.value(self.name, x, batch_dim=1 if self.kind == "variational" else 0)
         shapes = {"element": x.shape, "channel": (*x.shape[:2], 1, 1), "variational": (1, *x.shape[1:])}
-        return x * (self.uniform(shapes[self.kind], x) < keep).to(x) / keep
+        return scale(x, (self.uniform(shapes[self.kind], x) < keep) / keep)
 
 
 class EmbeddingDropout(Regularizer):
@@ -58,8 +58,8 @@ class EmbeddingDropout(Regularizer):
             return embedded
         rate = self.value(self.name, embedded)
         keep = 1 - (rate if rate.ndim == 0 else rate[0])
-        mask = (self.uniform((self.vocabulary,), embedded) < keep).to(embedded) / keep
-        return embedded * mask[ids, None]
+        mask = (self.uniform((self.vocabulary,), embedded) < keep) / keep
+        return scale(embedded, mask[ids, None])
 
 
 class InputNoise(Regularizer):

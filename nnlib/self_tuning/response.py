@@ -24,7 +24,12 @@ KINDS = {
 
 
 def respond(
-    network: nn.Module, hypers: Sequence[Hyperparameter], *, gate_std: float = 0.0, seed: int = 0
+    network: nn.Module,
+    hypers: Sequence[Hyperparameter],
+    *,
+    fixed: Mapping[str, float] | None = None,
+    gate_std: float = 0.0,
+    seed: int = 0,
 ) -> "BestResponse":
     """The best-response version of a network; it copies the network's weights.
 
@@ -34,6 +39,7 @@ def respond(
     Args:
         network: Ordinary network; regularisers of this package in it get their values from the tuner.
         hypers: What it answers to.
+        fixed: Values of regularisers that are not tuned, by name.
         gate_std: Standard deviation of the gates at the start. With 0 the network is at first the ordinary one for
             every value; the paper's STN starts at 0.01.
         seed: Of the response's start.
@@ -64,7 +70,7 @@ def respond(
     network = replace(copy.deepcopy(network), lambda x: KINDS[type(x)](x, n, gate_std, generator), tuple(KINDS))
     if not any(isinstance(layer, Response) for layer in network.modules()):
         raise ValueError("the network has no Linear, Conv2d, Embedding or LSTM layer that could answer")
-    return BestResponse(network, Space(hypers))
+    return BestResponse(network, Space(hypers, fixed))
 
 
 def replace(network: nn.Module, make: Callable[[nn.Module], nn.Module], kinds: tuple[type, ...]) -> nn.Module:

@@ -6,6 +6,7 @@ the logarithm of the penalty. Paper: arXiv 1903.03088, section 3.1 and appendix.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,23 +32,23 @@ class Ridge:
     train: Split
     validation: Split
 
-    @property
+    @cached_property
     def hessian(self) -> Tensor:
         """X'X/n of the training set, (d, d); its gradient at w is this times w minus ``moment``."""
         return self.train.x.T @ self.train.x / len(self.train.y)
 
-    @property
+    @cached_property
     def moment(self) -> Tensor:
         """X'y/n of the training set, (d,)."""
         return self.train.x.T @ self.train.y / len(self.train.y)
 
     def best_response(self, lam: float) -> Tensor:
         """w*(lambda) = (X'X/n + e^lambda I)^-1 X'y/n, (d,)."""
-        return torch.linalg.solve(self._regularised(lam), self.moment)
+        return torch.linalg.solve(self.regularised(lam), self.moment)
 
     def jacobian(self, lam: float) -> Tensor:
         """dw*/dlambda = -(X'X/n + e^lambda I)^-1 e^lambda w*, (d,), by the implicit function theorem."""
-        return -torch.linalg.solve(self._regularised(lam), math.exp(lam) * self.best_response(lam))
+        return -torch.linalg.solve(self.regularised(lam), math.exp(lam) * self.best_response(lam))
 
     def validation_loss(self, w: Tensor) -> Tensor:
         """1/2 mean (y - x'w)² of the validation set."""
@@ -103,8 +104,9 @@ class Ridge:
         _, singular, components = torch.linalg.svd(self.train.x / len(self.train.y) ** 0.5, full_matrices=False)
         return (2 * singular.log() - lam).sigmoid(), components
 
-    def _regularised(self, lam: float) -> Tensor:
-        return self.hessian + math.exp(lam) * torch.eye(len(self.moment)).to(self.moment)
+    def regularised(self, lam: float) -> Tensor:
+        """X'X/n + e^lambda I, (d, d): the Hessian of the training loss."""
+        return self.hessian + math.exp(lam) * eye_like(self.hessian)
 
     def _right(self) -> Tensor:
         """Linear term of the expected training loss in (w_0, v), centred: the perturbation has mean 0."""
@@ -121,13 +123,18 @@ def joint_hessian(problem: Ridge, lam: float, sigma: float, *, centred: bool) ->
     True
     """
     H, lift = problem.hessian, math.exp(lam + sigma**2 / 2)
-    eye = torch.eye(len(H)).to(H)
+    eye = eye_like(H)
     mean = 0.0 if centred else lam
     # E r, E r²; under the density tilted by e^eps the mean of eps is sigma² and its variance sigma² again.
     plain = mean, mean**2 + sigma**2
     tilted = mean + sigma**2, (mean + sigma**2) ** 2 + sigma**2
     cross, square = (p * H + t * lift * eye for p, t in zip(plain, tilted, strict=True))
     return torch.cat([torch.cat([H + lift * eye, cross], 1), torch.cat([cross, square], 1)])
+
+
+def eye_like(matrix: Tensor) -> Tensor:
+    """The identity of the size, device and dtype of a square matrix."""
+    return torch.eye(len(matrix), device=matrix.device, dtype=matrix.dtype)
 
 
 def diabetes() -> Ridge:

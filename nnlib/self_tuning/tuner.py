@@ -134,10 +134,10 @@ class SelfTuner:
         if self.variant == "delta":
             self.model.centre.copy_(self.u.detach())
 
-    def _place(self, u: Tensor | None, response: Tensor | None) -> dict[str, Tensor]:
+    def _place(self, u: Tensor | None, response: Tensor | None, linear: bool = False) -> dict[str, Tensor]:
         """Let the network see hyperparameters and response input; the values come back, for a loss."""
         setting = self.model.setting
-        setting.response = response
+        setting.response, setting.linear = response, linear
         setting.values = self.space.used(self.u if u is None else u)
         return setting.values
 
@@ -177,15 +177,15 @@ class SelfTuner:
         return value
 
     def _linearised(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
-        """Training loss of f(x; w_0) + J Theta r: each output's value and its derivative along r, at r = 0."""
+        """Training loss of f(x; w_0) + J Theta r: each output's value and its derivative along r, in forward mode."""
         r = u - self.model.centre
         with forward_ad.dual_level():
-            values = self._place(u, forward_ad.make_dual(torch.zeros_like(r), r))
+            values = self._place(u, r, linear=True)
             outputs = self.model(x)
             several = isinstance(outputs, tuple)
             pairs = [forward_ad.unpack_dual(out) for out in (outputs if several else (outputs,))]
             linear = tuple(out.primal if out.tangent is None else out.primal + out.tangent for out in pairs)
-        self.model.setting.response = r  # a penalty on the weights sees them at r
+        self.model.setting.linear = False  # a penalty on the weights sees them at r
         return self.training_loss(linear if several else linear[0], y, values)
 
     def validation_step(self, batch: Split) -> float:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from nnlib.models import MLP
 from nnlib.self_tuning import LSTM, Hyperparameter, respond, set_values, squared_norm
@@ -73,6 +74,26 @@ def test_conversion_there_and_back_at_the_centre_gives_the_same_function(kind):
     back = model.ordinary({hyper.name: hyper.init for hyper in HYPERS})
     assert_close(back(x), network(x))
     assert sum(p.numel() for p in back.parameters()) == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("kind", networks())
+def test_the_linear_network_has_the_value_and_the_slope_of_the_response_at_its_centre(kind):
+    _, model, x, u, _ = prepared(kind)
+    setting, h = model.eval().setting, 1e-5
+
+    def at(size):
+        setting.response = size * u
+        return model(x).detach()
+
+    expected, slope = at(0.0), (at(h) - at(-h)) / (2 * h)
+    with forward_ad.dual_level():
+        setting.response, setting.linear = u, True
+        found = forward_ad.unpack_dual(model(x))
+    assert_close(found.primal, expected)
+    assert_close(found.tangent, slope, rtol=1e-6, atol=1e-8)
+    wanted = torch.autograd.grad(found.tangent.sum(), list(model.parameters()), allow_unused=True)
+    teaches = {id(p) for p, gradient in zip(model.parameters(), wanted, strict=True) if gradient is not None}
+    assert teaches == {id(p) for p in model.response_parameters()}  # w_0 is held
 
 
 def test_a_layer_has_the_number_of_parameters_that_the_paper_counts():

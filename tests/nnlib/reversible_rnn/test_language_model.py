@@ -1,0 +1,199 @@
+"""Claims about the language model: whichever way its past is found, loss and gradients are the same."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from nnlib.data import Split
+from nnlib.reversible_rnn import KINDS, LanguageModel, Stored, gradient_cosine, nats, train_language_model
+from nnlib.reversible_rnn.language_model import detached, recurrent
+from nnlib.reversible_rnn.language_runs import SIZES, memory, trained
+from tests.devices import same_without_a_default_device
+
+close = torch.testing.assert_close
+
+
+def tokens(steps=60, batch=3, vocabulary=9, seed=0):
+    drawn = torch.randint(
+        vocabulary, (steps + 1, batch), generator=torch.Generator("cpu").manual_seed(seed), device="cpu"
+    )
+    return drawn[:-1], drawn[1:]
+
+
+@pytest.mark.parametrize("kind", ["RevGRU", "RevLSTM"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_gradients_of_the_whole_model_are_those_of_autograd_with_every_dropout(kind, layers):
+    """Cosine above 0.9999 in single precision; breaks if a mask of the inputs or the outputs is drawn twice."""
+    x, y = tokens()
+    model = LanguageModel(9, kind, 12, 6, layers, bits=2, dropout=0.3, weight_drop=0.3, seed=1)
+    assert gradient_cosine(model, x, y) > 0.9999
+
+
+@pytest.mark.parametrize("kind", ["RevGRU", "RevLSTM"])
+def test_loss_and_gradients_agree_to_rounding_in_double_precision(kind):
+    x, y = tokens()
+    found = []
+    for reversible in (True, False):
+        model = LanguageModel(9, kind, 12, 6, 2, bits=3, dropout=0.3, reversible=reversible, dtype=torch.float64)
+        loss = cross_entropy(model(x, None, torch.Generator().manual_seed(3))[0].flatten(0, 1), y.flatten())
+        found.append((loss.detach(), torch.autograd.grad(loss, list(model.parameters()))))
+    close(found[0][0], found[1][0], rtol=0, atol=0)
+    close(found[0][1], found[1][1], rtol=1e-9, atol=1e-12)
+
+
+def test_gradient_cosine_sees_a_gradient_that_is_wrong(monkeypatch):
+    """A negative control: with the derivative of one gate halved, the angle is no longer zero."""
+    from nnlib.reversible_rnn import cells
+
+    true = cells.GRU.updates[0].gradients
+    halved = cells.GRU.updates[0]._replace(gradients=lambda b, f, d_z, d_u, w, t: true(b, f, d_z / 2, d_u, w, t))
+    wrong = cells.GRU._replace(updates=(halved, cells.GRU.updates[1]))
+    monkeypatch.setattr("nnlib.reversible_rnn.rnn.RevGRU.cell", wrong)
+    x, y = tokens()
+    assert gradient_cosine(LanguageModel(9, "RevGRU", 12, 6, bits=2), x, y) < 0.9999
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_mask_serves_a_whole_sequence_and_none_is_used_in_evaluation(kind):
+    """With the same token at each step, inputs are the same vector at each step; half of it is zero."""
+    model = LanguageModel(5, kind, 400, dropout=0.5)
+    same = torch.full((6, 2), 3)
+    x = model.inputs(same, torch.Generator().manual_seed(0))
+    close(x, x[:1].expand_as(x), rtol=0, atol=0)
+    assert 0.3 < (x == 0).double().mean() < 0.7 and not torch.equal(x[:, 0], x[:, 1])
+    model.eval()
+    assert (model.inputs(same) != 0).all()
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+def test_stored_layers_are_torchs_own(kind):
+    """With torch's weights and no dropout: the same outputs and states; breaks if states of layers are swapped."""
+    ours, x = Stored(kind, 3, 8, 2, dtype=torch.float64), torch.randn(7, 2, 3, dtype=torch.float64)
+    theirs = (nn.GRU if kind == "GRU" else nn.LSTM)(3, 8, 2, dtype=torch.float64)
+    for i, layer in enumerate(ours.layers):
+        for name, weight in layer.named_parameters():
+            getattr(theirs, name.replace("l0", f"l{i}")).data.copy_(weight.data)
+    first, state = ours(x[:4])
+    close(first, theirs(x[:4])[0])
+    second, last = ours(x[4:], state)
+    wanted, end = theirs(x)
+    close(second, wanted[4:])
+    pairs = zip(last, end, strict=True) if kind == "LSTM" else [(last, end)]
+    for a, b in pairs:
+        close(a, b)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+def test_stored_layers_with_dropout_take_packed_sequences(kind):
+    rnn, x = Stored(kind, 3, 8, 2, dropout=0.5), torch.randn(6, 3, 3)
+    packed = pack_padded_sequence(x, torch.tensor([2, 6, 4]), enforce_sorted=False)
+    output, _ = rnn(packed, generator=torch.Generator().manual_seed(1))
+    padded, lengths = pad_packed_sequence(output)
+    assert padded.shape == (6, 3, 8) and lengths.tolist() == [2, 6, 4]
+
+
+def test_weight_drop_changes_the_weights_from_state_to_gates_alone():
+    rnn = Stored("GRU", 3, 8, weight_drop=0.5)
+    first = torch.ones(1, 2, 3)
+    close(rnn(first)[0], rnn.eval()(first)[0])  # from a zero state the dropped weights meet nothing but zeros
+    longer, generator = torch.ones(3, 2, 3), torch.Generator().manual_seed(0)
+    assert not torch.allclose(rnn.train()(longer, generator=generator)[0], rnn.eval()(longer)[0])
+
+
+def test_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary():
+    model = LanguageModel(7, "RevGRU", 8)
+    model.weight.data.zero_()
+    text = torch.arange(300) % 7
+    assert math.exp(nats(model, Split(text[:-1], text[1:]))) == pytest.approx(7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_periodic_text_is_learned_with_the_state_carried_over_windows(kind):
+    """Windows of 4 of a period of 6 with a repeated letter: what comes next is known only from the window before."""
+    text = torch.tensor([0, 1, 2, 0, 1, 3] * 80)
+    split = Split(text[:-1], text[1:])
+    model = LanguageModel(4, kind, 16, 8, bits=2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    history = train_language_model(model, split, optimizer, steps=150, batch_size=4, window=4)
+    assert isinstance(history, pd.DataFrame) and len(history) == 150
+    assert nats(model, split, batch_size=4, window=4) < 0.1
+
+
+def test_the_learning_rate_falls_only_after_the_held_out_text_got_worse():
+    """A text to hold out that is noise gets worse as another is learned; breaks if compared with the last."""
+    text = torch.tensor([0, 1, 2, 3] * 30)
+    noise = torch.randint(4, (200,), generator=torch.Generator().manual_seed(0))
+    rates = []
+    for held_out in (None, Split(noise[:-1], noise[1:])):
+        model = LanguageModel(4, "GRU", 8)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        options = {"steps": 160, "batch_size": 2, "window": 10, "decay": False, "patience": 2}
+        train_language_model(model, Split(text[:-1], text[1:]), optimizer, validation=held_out, **options)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == 1.0 and rates[1] <= 1 / 4
+
+
+def test_memory_of_a_model_falls_as_less_may_be_forgotten():
+    x, _ = tokens(steps=100)
+    found = [memory(LanguageModel(9, "RevGRU", 16, bits=bits), x) for bits in (1, 3)]
+    assert found[0]["forgotten"] < found[1]["forgotten"] < 3
+    assert found[0]["paper"] >= found[1]["paper"] and found[0]["ideal"] > found[0]["paper"] > 1
+    assert found[0]["held"] > found[0]["with output"] > 1
+    assert set(memory(LanguageModel(9, "LSTM", 16), x).values()) == {None}
+
+
+def test_the_papers_sizes_run_for_a_few_steps(monkeypatch):
+    """The same code and fields at a tenth of the width; breaks if SGD or its rule is not wired up."""
+    from dataclasses import replace
+
+    small = SIZES["paper"].model | {"hidden_size": 114, "embedding_size": 64}
+    monkeypatch.setitem(
+        SIZES, "paper", replace(SIZES["paper"], book="pride_prejudice", vocabulary=500, model=small, window=10)
+    )
+    model, data = trained("paper", "RevLSTM", 3, steps=2)
+    assert nats(model, Split(data.test.x[:400], data.test.y[:400])) < math.log(500) + 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_device_and_dtype_are_those_asked_for(kind, dtype):
+    def compute():
+        x, y = tokens(steps=12)
+        model = LanguageModel(9, kind, 8, 4, 2, bits=2, dropout=0.3, weight_drop=0.3, device="cpu", dtype=dtype)
+        split = Split(x.T.flatten(), y.T.flatten())
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        train_language_model(model, split, optimizer, steps=2, batch_size=2, window=5)
+        logits, _ = model.eval()(x)
+        return {"logits": logits.detach(), "parameters": [p.detach() for p in model.parameters()]}
+
+    found = same_without_a_default_device(compute)
+    assert all(tensor.dtype == dtype for tensors in found.values() for tensor in tensors)
+
+
+def test_detached_states_have_no_past():
+    for kind in ("RevGRU", "RevLSTM"):
+        rnn = recurrent(kind, 3, 8)
+        state = detached(rnn(torch.ones(4, 2, 3))[1])
+        assert not any(part.requires_grad for part in (state if isinstance(state, tuple) else (state,)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: recurrent("Elman", 3, 8), "kind must be one of RevGRU, RevLSTM, GRU, LSTM: got 'Elman'"),
+        (lambda: Stored("RevGRU", 3, 8), "kind must be GRU or LSTM: got 'RevGRU'"),
+        (
+            lambda: LanguageModel(5, "GRU", 8, 4, tied=True),
+            "tied weights need embedding_size = hidden_size: got 4 and 8",
+        ),
+        (lambda: trained("huge", "GRU", None), "size must be one of small, .*: got 'huge'"),
+    ],
+)
+def test_names_and_sizes_out_of_range_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

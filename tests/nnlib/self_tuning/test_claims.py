@@ -1,0 +1,133 @@
+"""The papers' claims, checked again: on ridge regression from nnlib, on networks from the recorded runs."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from nnlib.self_tuning import diabetes, joint_hessian
+from nnlib.self_tuning.search import METHODS
+from nnlib.self_tuning.tune_ridge import tune
+
+RESULTS = Path(__file__).parents[3] / "results" / "self_tuning.json"
+RIDGE = diabetes()
+PROBLEMS = ["MLP, digits", "CNN, digits", "LSTM, words", "LSTM, characters"]
+STUDIED = ["MLP, digits"]
+LOSSES = ["validation_loss", "test_loss"]
+
+
+@lru_cache
+def recorded():
+    return json.loads(RESULTS.read_text(encoding="utf-8"))
+
+
+def table(name):
+    entry = recorded()["tables"][name]["laptop"]
+    return pd.DataFrame(entry["rows"], columns=entry["columns"])
+
+
+def verdict(claim):
+    return recorded()["claims"][claim]["verdict"]
+
+
+def slug(problem):
+    return problem.lower().replace(", ", "-")
+
+
+def ends(problem):
+    """Losses when the budget is spent: one row a method, means over seeds."""
+    runs = table("budget")
+    runs = runs[(runs.problem == problem) & (runs.cost == runs.groupby("problem").cost.transform("max"))]
+    return runs.groupby("method")[LOSSES].mean()
+
+
+def kinds(problem):
+    """Best validation loss of each kind of schedule: means over seeds."""
+    runs = table("schedules")
+    runs = runs[runs.problem == problem]
+    constant = runs[runs.schedule == "constant"].groupby("seed").validation_loss.min().mean()
+    rest = runs[runs.schedule != "constant"].groupby("schedule").validation_loss.mean()
+    return rest.to_dict() | {"best constant": constant}
+
+
+def test_the_learned_slope_tends_to_the_jacobian_with_the_square_of_sigma():
+    exact = RIDGE.jacobian(RIDGE.optimum())
+    errors = [(RIDGE.linear_response(RIDGE.optimum(), s)[1] - exact).norm() / exact.norm() for s in (0.1, 0.2)]
+    assert 3.8 < errors[1] / errors[0] < 4.2
+
+
+def test_ridge_regression_is_a_gated_network():
+    gates, components = RIDGE.gates(RIDGE.optimum())
+    least_squares = torch.linalg.solve(RIDGE.hessian, RIDGE.moment)
+    gated = components.T @ (gates * (components @ least_squares))
+    torch.testing.assert_close(gated, RIDGE.best_response(RIDGE.optimum()), rtol=0, atol=1e-12)
+    other = RIDGE.gates(RIDGE.optimum() + 0.5)[0]
+    assert (other < gates).all()  # a larger penalty closes every gate
+
+
+def test_without_centring_the_response_is_badly_conditioned():
+    values = {c: torch.linalg.eigvalsh(joint_hessian(RIDGE, -6.0, 0.5, centred=c)) for c in (True, False)}
+    assert values[False][-1] > 30 * values[True][-1]
+    conditions = {c: v[-1] / v[0] for c, v in values.items()}
+    assert conditions[False] > 1000 * conditions[True]
+
+
+@pytest.mark.parametrize("start", [-6.0, 2.0])
+def test_delta_stn_finds_the_optimum_of_ridge_regression(start):
+    run = tune(RIDGE, "delta", start, hyper_lr=0.05, steps=600)
+    assert not run.attrs["diverged"] and abs(run.lam.iloc[-1] - RIDGE.optimum()) < 0.05 * abs(start - RIDGE.optimum())
+
+
+@pytest.mark.parametrize("start", [-6.0, 2.0])
+def test_stn_diverges_on_ridge_regression_at_the_rates_of_delta_stn(start):
+    assert tune(RIDGE, "stn", start, hyper_lr=0.05, steps=300).attrs["diverged"]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("tuner", ["STN", "Δ-STN"])
+def test_a_tuner_is_below_every_search_exactly_where_the_record_says_so(problem, tuner):
+    found = ends(problem)
+    below = (found.loc[tuner] < found.loc[found.index.isin(METHODS)].min()).all()
+    name = f"budget-{tuner}-{slug(problem)}".lower().replace("δ", "delta")
+    assert verdict(name) == ("agrees in trend" if below else "disagrees")
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_delta_stn_is_below_stn_exactly_where_the_record_says_so(problem):
+    found = ends(problem)
+    below = (found.loc["Δ-STN"] < found.loc["STN"]).all()
+    assert verdict(f"delta-{slug(problem)}") == ("agrees in trend" if below else "disagrees")
+
+
+@pytest.mark.parametrize("problem", STUDIED)
+def test_a_tuned_rate_is_better_than_a_constant_exactly_where_the_record_says_so(problem):
+    found = kinds(problem)
+    better = found["STN"] < min(found[k] for k in ("best constant", "constant with noise", "constant with a wave"))
+    assert verdict(f"schedule-{slug(problem)}") == ("agrees in trend" if better else "disagrees")
+
+
+@pytest.mark.parametrize("problem", STUDIED)
+def test_the_replayed_schedule_is_better_exactly_where_the_record_says_so(problem):
+    found = kinds(problem)
+    better = found["replay of STN"] < min(found["best constant"], found["final value of STN"])
+    assert verdict(f"replay-{slug(problem)}") == ("agrees in trend" if better else "disagrees")
+
+
+@pytest.mark.parametrize("tuner", ["STN", "Δ-STN"])
+def test_schedules_meet_exactly_where_the_record_says_so(tuner):
+    runs = table("starts")
+    last = runs[(runs.variant == tuner) & runs.value.notna()].groupby("start").value.last()
+    apart = (last.max() - last.min()) / (last.index.max() - last.index.min())
+    name = f"starts-{tuner}".lower().replace("δ", "delta")
+    assert verdict(name) == ("agrees in trend" if apart < 0.2 else "disagrees")
+    entry = recorded()["claims"][name]["runs"]["laptop"]["ours"]
+    assert entry["at the end"] == pytest.approx(last.max() - last.min())
+
+
+def test_every_run_stayed_within_its_budget_and_no_method_got_less():
+    runs = table("budget")
+    assert runs.groupby(["problem", "method", "seed"]).cost.max().groupby("problem").nunique().eq(1).all()
+    assert runs.groupby(["problem", "method", "seed"]).validation_loss.apply(lambda x: x.is_monotonic_decreasing).all()
