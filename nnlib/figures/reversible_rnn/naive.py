@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from nnlib.figures import COLORS, DASHES, LOG, describe
+from nnlib.figures import COLORS, DASHES, LOG, MIDDLE_GREY, describe
 from nnlib.reversible_rnn import GRU, RevGRU
 from nnlib.text import number
 
@@ -65,7 +65,7 @@ def naive_reversal(bits: int = 2) -> go.Figure:
         )
         lost = next((i for i, e in enumerate(errors, start=1) if e > 0.1), None)
         told.append(f"{name} is off by {number(errors[9])} after 10 steps" + (f", by 0.1 after {lost}" if lost else ""))
-    figure.add_hline(y=1, line={"dash": "dot", "width": 1}, annotation_text="size of a state")
+    figure.add_hline(y=1, line={"color": MIDDLE_GREY, "dash": "dot", "width": 1}, annotation_text="size of a state")
     figure.update_xaxes(title_text="steps undone", range=[0, STEPS])
     figure.update_yaxes(title_text="largest error of a state", **LOG | {"dtick": 3, "minor": None}, range=[-17, 4])
     return describe(

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nnlib import experiments
-from nnlib.figures import COLORS, DASHES, describe
+from nnlib.figures import COLORS, DASHES, MIDDLE_GREY, describe
 from nnlib.reversible_rnn.repeat import SYMBOLS
 from nnlib.text import number
 
@@ -33,7 +33,8 @@ def repeat() -> go.Figure:
             marker={"color": COLORS[color], "size": 5},
         )  # fmt: skip
         told.append(f"{name}: {number(100 * mean.iloc[-1])} % at length {mean.index[-1]}")
-    figure.add_hline(y=100 / SYMBOLS, line={"dash": "dot", "width": 1}, annotation_text="guessing")
+    line = {"color": MIDDLE_GREY, "dash": "dot", "width": 1}
+    figure.add_hline(y=100 / SYMBOLS, line=line, annotation_text="guessing")
     figure.update_xaxes(title_text="length of the sequence", type="log", tickvals=sorted(runs.length.unique()))
     figure.update_yaxes(title_text="tokens repeated, %", range=[0, 103])
     return describe(

@@ -67,8 +67,8 @@ def best_response(lam: float = -2.0, sigma: float = 0.5) -> go.Figure:
             "chosen scale; small scales give the tangent, large ones a line that leaves the curve."
         ),
         summary=(
-            f"λ = {lam:g}, σ = {sigma:g}: the learned slope of the weights is {number(100 * error)} % away from the "
-            f"exact one. Slope of the validation loss: {number(slope)} learned, "
+            f"λ = {number(lam, 1)}, σ = {sigma:g}: the learned slope of the weights is {number(100 * error)} % off "
+            f"the exact one. Slope of the validation loss: {number(slope)} learned, "
             f"{number(problem.hypergradient(lam))} exact."
         ),
         narrow=stack(figure),

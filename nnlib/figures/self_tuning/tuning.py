@@ -49,7 +49,7 @@ def tuning(start: float = 2.0, sigma: float = 0.5, lr: float = 0.05) -> go.Figur
         else:
             figure.add_scatter(x=steps, y=path, mode="lines", **look)
             told.append(f"{name} ends at {number(run.lam.iloc[-1])}")
-    figure.update_xaxes(title_text="steps of λ, each after five steps of the weights", range=[-5, STEPS + 5])
+    figure.update_xaxes(title_text="steps of λ", range=[-5, STEPS + 5])
     figure.update_yaxes(title_text="logarithm λ of the penalty", range=[-9, 3])
     figure.update_layout(height=420)
     return describe(
@@ -61,7 +61,7 @@ def tuning(start: float = 2.0, sigma: float = 0.5, lr: float = 0.05) -> go.Figur
             "cross where its weights diverge, or moves away from the level."
         ),
         summary=(
-            f"From λ = {start:g} with σ = {sigma:g} and learning rate {lr:g}: {'; '.join(told)}. "
+            f"From λ = {number(start, 1)} with σ = {sigma:g} and learning rate {lr:g}: {'; '.join(told)}. "
             f"The optimum is {number(optimum)}."
         ),
     )
