@@ -69,6 +69,16 @@ def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float
     return (cross.mT @ white)[:, 0], gram(kernel, new) - cross.mT @ cross
 
 
+def marginal_draws(mean: Tensor, variance: Tensor, samples: int, seed: int = 0) -> Tensor:
+    """Independent draws from N(mean_i, variance_i), for metrics that see marginals alone: (m,) twice -> (samples, m).
+
+    A variance below zero by rounding counts as zero.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    normal = torch.randn(samples, len(mean), generator=generator, dtype=mean.dtype, device="cpu")
+    return mean + variance.clamp_min(0).sqrt() * normal.to(mean.device)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """A fitted prior: a kernel that is trained no further, the noise, and the log evidence they reach."""

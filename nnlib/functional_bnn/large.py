@@ -10,7 +10,7 @@ import torch
 from nnlib.bayes import Gaussian, regression_metrics
 from nnlib.data import Dataset
 from nnlib.data.uci import regression as table
-from nnlib.functional_bnn.gp import Evidence, posterior
+from nnlib.functional_bnn.gp import Evidence, marginal_draws, posterior
 from nnlib.functional_bnn.kernels import NeuralKernelNetwork, fit_on_subsets
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.priors import GaussianProcess
@@ -76,9 +76,8 @@ def regress_large(
         noise_sd = max(evidence.noise_sd, FLOOR)
         parts = [posterior(evidence.kernel, x[:SUBSET], y[:SUBSET], new, noise_sd) for new in data.test.x.split(SUBSET)]
         mean = torch.cat([mean for mean, _ in parts])
-        sd = torch.cat([covariance.diagonal().clamp_min(0).sqrt() for _, covariance in parts])
-        normal = torch.randn(100, len(mean), generator=torch.Generator("cpu").manual_seed(seed), dtype=x.dtype)
-        f, precision = mean + sd * normal, noise_sd**-2  # marginals are all that the metrics see
+        variance = torch.cat([covariance.diagonal() for _, covariance in parts])
+        f, precision = marginal_draws(mean, variance, 100, seed), noise_sd**-2
     else:
         network = StochasticMLP([x.shape[1], 50, 1], "relu", log_sd=-4.0, seed=seed, dtype=x.dtype)
         likelihood = Gaussian(0.5**2, learnt=True, floor=FLOOR, dtype=x.dtype)

@@ -191,9 +191,10 @@ def search(
         raise ValueError(f"first and further queries must be 1 to {len(landscape.values)}: got {first} and {queries}")
     generator = torch.Generator("cpu").manual_seed(seed)
     order = torch.randperm(len(landscape.values), generator=generator, device="cpu").tolist()
-    model: ExactProcess | Network = Network(landscape, seed, method == "fBNN", steps)
     if method == "exact GP":
-        model = ExactProcess(landscape, seed)
+        model: ExactProcess | Network = ExactProcess(landscape, seed)
+    elif method != "random search":
+        model = Network(landscape, seed, method == "fBNN", steps)
     taken = order[:first]
     noise = torch.randn(first + queries, generator=generator, dtype=torch.float64, device="cpu").to(landscape.values)
     for query in range(first, first + queries):

@@ -10,7 +10,7 @@ from torch import Tensor
 from nnlib.bayes import Gaussian, regression_metrics
 from nnlib.data import Dataset
 from nnlib.data.uci import regression as table
-from nnlib.functional_bnn.gp import Evidence, fit_evidence, posterior
+from nnlib.functional_bnn.gp import Evidence, fit_evidence, marginal_draws, posterior
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.priors import GaussianProcess
 from nnlib.functional_bnn.train import FunctionSpace, WeightSpace, fit, predict
@@ -73,9 +73,7 @@ def regress(
     floor = max(evidence.noise_sd, FLOOR)
     if method == "exact GP":
         mean, covariance = posterior(evidence.kernel, x, y, data.test.x, floor)
-        sd = covariance.diagonal().clamp_min(0).sqrt()
-        normal = torch.randn(400, len(mean), generator=torch.Generator("cpu").manual_seed(seed), dtype=x.dtype)
-        f = mean + sd * normal  # marginals are all that the metrics see
+        f = marginal_draws(mean, covariance.diagonal(), 400, seed)
         return regression_metrics(f[..., None], data.test.y, floor**-2, scale)
     likelihood = Gaussian(0.5**2, learnt=True, floor=floor, dtype=x.dtype)
     network = StochasticMLP([x.shape[1], 50, 1], "relu", log_sd=-2.0, seed=seed, dtype=x.dtype)

@@ -79,7 +79,10 @@ class Posterior:
         """mean + Q_S (noise * deviation) Q_A': standard normal noise (P, ..., out, in) becomes P draws."""
         basis, variance = self.variance()
         scaled = noise * variance.sqrt()
-        return self.mean + (scaled if basis is None else basis.rotate_back(scaled))
+        if basis is None:
+            return self.mean + scaled
+        # rotate_back, with all particles as columns of one product: broadcast over them, it would copy Q_S for each
+        return self.mean + torch.einsum("...or,p...ri->p...oi", basis.Q_S, scaled @ basis.Q_A.mT)
 
     def step(self, direction: Tensor, lr: float, damping_ex: float = 0.0) -> Tensor:
         """lr (F + (damping_in + damping_ex) I)^-1 direction, the move of the mean, (..., out, in).
