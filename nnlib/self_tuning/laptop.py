@@ -4,6 +4,7 @@ Learning rates, budgets and the tuners' rates come from trial runs at one seed (
 Chapter: ``book/self_tuning.ipynb``.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -23,12 +24,12 @@ class Budget(NamedTuple):
     methods: tuple[str, ...] = ALL
 
 
-FEW = ("STN", "Δ-STN", "Random search")  # where a training step is slow
 BUDGETS = {
     "MLP, digits": Budget((0, 1, 2), 8, 400, "float64"),
-    "CNN, digits": Budget((0, 1), 6, 200),
-    "LSTM, words": Budget((0,), 3, 200, methods=FEW),
-    "LSTM, characters": Budget((0,), 3, 200, methods=FEW),
+    "MLP, MNIST": Budget((0, 1, 2), 8, 400),
+    "CNN, digits": Budget((0, 1, 2), 6, 200),
+    "LSTM, words": Budget((0, 1, 2), 3, 200),
+    "LSTM, characters": Budget((0, 1, 2), 3, 200),
 }
 PAPER = {
     "MLP, MNIST (paper)": Budget((0,), 8, 100_000),
@@ -36,9 +37,12 @@ PAPER = {
     "LSTM, words (paper)": Budget((0,), 8, 20_000),
 }
 RATES = (0.0, 0.15, 0.3, 0.45, 0.6)  # constant dropout rates
-# One hyperparameter on a schedule, and the seeds; the paper's own is the second.
-STUDY = ({"problem": "MLP, digits", "name": "dropout 1", "steps": 400, "dtype": "float64"}, (0, 1, 2))
-PAPER_STUDY = ({"problem": "LSTM, words (paper)", "name": "output dropout", "steps": 20_000, "dtype": "float32"}, (0,))
+# One hyperparameter on a schedule.
+STUDIES = (
+    {"problem": "MLP, digits", "name": "dropout 1", "steps": 400, "dtype": "float64"},
+    {"problem": "LSTM, words", "name": "output dropout", "steps": 400, "dtype": "float32"},
+)
+PAPER_STUDIES = ({"problem": "LSTM, words (paper)", "name": "output dropout", "steps": 20_000, "dtype": "float32"},)
 STARTS = (0.05, 0.3, 0.5, 0.7, 0.85)
 FROM = {"problem": "MLP, digits", "name": "dropout 1", "steps": 1000, "dtype": "float64", "hyper_lr": 0.05}
 
@@ -47,7 +51,7 @@ def comparisons(budgets: dict[str, Budget], **where) -> list[Cell]:
     """Keywords for :func:`nnlib.self_tuning.compare.compare`: every method on every problem and seed.
 
     >>> len(comparisons({"MLP, digits": BUDGETS["MLP, digits"]}))
-    18
+    21
     """
     return [
         {"problem": name, "method": method, "seed": seed, "trials": b.trials, "steps": b.steps, "dtype": b.dtype}
@@ -58,10 +62,9 @@ def comparisons(budgets: dict[str, Budget], **where) -> list[Cell]:
     ]
 
 
-def studies(study: tuple[Cell, tuple[int, ...]] = STUDY) -> list[Cell]:
+def studies(cells: Sequence[Cell] = STUDIES, seeds: Sequence[int] = (0, 1, 2)) -> list[Cell]:
     """Keywords for :func:`nnlib.self_tuning.compare.schedules`."""
-    cell, seeds = study
-    return [cell | {"values": list(RATES), "variant": "STN", "seed": seed} for seed in seeds]
+    return [cell | {"values": list(RATES), "variant": "STN", "seed": seed} for cell in cells for seed in seeds]
 
 
 def from_everywhere() -> list[Cell]:

@@ -46,7 +46,8 @@ def budget(problem: str = "MLP, digits", loss: str = "validation") -> go.Figure:
         "self-tuning-budget",
         alt=(
             f"The {loss} loss of the best network found so far over the number of training steps spent, on "
-            f"{problem}: one falling curve for each method, the two tuners and the searches. "
+            f"{problem}: one falling curve for each method, the two tuners, the searches, and an ordinary network at "
+            "the tuners' start values. "
             "The order at the end is in the line below the figure."
         ),
         summary=f"{problem}, {loss} loss when the budget is spent: {told}.",

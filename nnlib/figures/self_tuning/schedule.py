@@ -57,13 +57,15 @@ def starts(tuner: str = "STN") -> go.Figure:
     )
 
 
-def constants(loss: str = "validation") -> go.Figure:
+def constants(problem: str = "MLP, digits", loss: str = "validation") -> go.Figure:
     """Loss over a constant dropout rate, and as levels that of schedules.
 
     Args:
+        problem: one of the recorded problems.
         loss: ``validation``, the best of a training, or ``test``, at that moment.
     """
     runs, column = table("schedules"), MEASURES[loss]
+    runs = runs[runs.problem == problem]
     fixed = runs[runs.schedule == "constant"].groupby("value")[column].mean()
     figure, told = go.Figure(), []
     look = style("Grid search") | {"name": "constant"}
@@ -81,9 +83,9 @@ def constants(loss: str = "validation") -> go.Figure:
         figure,
         "self-tuning-constants",
         alt=(
-            f"The {loss} loss over a constant dropout rate as a curve, and as horizontal levels those of networks "
-            "whose rate changes: by noise, by a wave, tuned by STN, replayed from STN's record, and held at STN's "
-            "final value. The numbers are in the line below the figure."
+            f"{problem}: the {loss} loss over a constant dropout rate as a curve, and as horizontal levels those of "
+            "networks whose rate changes: by noise, by a wave, tuned by STN, replayed from STN's record, and held at "
+            "STN's final value. The numbers are in the line below the figure."
         ),
-        summary=f"{loss.capitalize()} loss: best constant {number(float(fixed.min()))}; {'; '.join(told)}.",
+        summary=f"{problem}, {loss} loss: best constant {number(float(fixed.min()))}; {'; '.join(told)}.",
     )

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from nnlib.self_tuning import diabetes, joint_hessian
+from nnlib.self_tuning import diabetes, joint_hessian, laptop
+from nnlib.self_tuning.compare import ALL, CONTROL
 from nnlib.self_tuning.search import METHODS
 from nnlib.self_tuning.tune_ridge import tune
 
 RESULTS = Path(__file__).parents[3] / "results" / "self_tuning.json"
 RIDGE = diabetes()
-PROBLEMS = ["MLP, digits", "CNN, digits", "LSTM, words", "LSTM, characters"]
-STUDIED = ["MLP, digits"]
+PROBLEMS = list(laptop.BUDGETS)
+STUDIED = [cell["problem"] for cell in laptop.STUDIES]
 LOSSES = ["validation_loss", "test_loss"]
 
 
@@ -95,6 +96,20 @@ def test_a_tuner_is_below_every_search_exactly_where_the_record_says_so(problem,
     assert verdict(name) == ("agrees in trend" if below else "disagrees")
 
 
+@pytest.mark.parametrize("tuner", ["STN", "Δ-STN"])
+def test_a_tuner_is_below_the_control_exactly_where_the_record_says_so(tuner):
+    below = all((ends(problem).loc[tuner] < ends(problem).loc[CONTROL]).all() for problem in PROBLEMS)
+    name = f"control-{tuner}".lower().replace("δ", "delta")
+    assert verdict(name) == ("agrees in trend" if below else "disagrees")
+
+
+def test_length_alone_beats_every_search_on_all_problems_but_one():
+    ahead = {p for p in PROBLEMS if (ends(p).loc[CONTROL] < ends(p).loc[ends(p).index.isin(METHODS)].min()).all()}
+    assert ahead == set(PROBLEMS) - {"MLP, MNIST"}
+    for problem in ("LSTM, words", "LSTM, characters"):
+        assert (ends(problem).loc[CONTROL] < ends(problem).loc[["STN", "Δ-STN"]].min()).all()
+
+
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_delta_stn_is_below_stn_exactly_where_the_record_says_so(problem):
     found = ends(problem)
@@ -116,6 +131,15 @@ def test_the_replayed_schedule_is_better_exactly_where_the_record_says_so(proble
     assert verdict(f"replay-{slug(problem)}") == ("agrees in trend" if better else "disagrees")
 
 
+def test_on_the_lstm_stn_is_below_every_constant_on_each_seed_and_the_replay_keeps_a_part_of_that():
+    runs = table("schedules").query("problem == 'LSTM, words'")
+    by_seed = runs.groupby(["seed", "schedule"]).validation_loss.min().unstack()
+    assert len(by_seed) == 3
+    assert (by_seed["STN"] < by_seed[["constant", "constant with noise", "constant with a wave"]].min(axis=1)).all()
+    mean = by_seed.mean()
+    assert 0.2 < (mean["constant"] - mean["replay of STN"]) / (mean["constant"] - mean["STN"]) < 1 / 3
+
+
 @pytest.mark.parametrize("tuner", ["STN", "Δ-STN"])
 def test_schedules_meet_exactly_where_the_record_says_so(tuner):
     runs = table("starts")
@@ -129,5 +153,7 @@ def test_schedules_meet_exactly_where_the_record_says_so(tuner):
 
 def test_every_run_stayed_within_its_budget_and_no_method_got_less():
     runs = table("budget")
+    seeds = runs.groupby(["problem", "method"]).seed.nunique()
+    assert seeds.eq(3).all() and set(seeds.index) == {(problem, method) for problem in PROBLEMS for method in ALL}
     assert runs.groupby(["problem", "method", "seed"]).cost.max().groupby("problem").nunique().eq(1).all()
     assert runs.groupby(["problem", "method", "seed"]).validation_loss.apply(lambda x: x.is_monotonic_decreasing).all()

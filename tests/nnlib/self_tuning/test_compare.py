@@ -9,7 +9,6 @@ import torch
 from nnlib.data import Dataset, Split
 from nnlib.self_tuning import compare, laptop, workloads
 from nnlib.self_tuning.networks import LanguageModel, alexnet, mlp, small_cnn
-from nnlib.self_tuning.search import METHODS
 from tests.devices import same_without_a_default_device
 
 
@@ -76,6 +75,15 @@ def test_a_tuner_takes_as_many_steps_as_the_budget_pays(variant, briefly, monkey
     assert taken == [60 // compare.CHARGE[variant]]
 
 
+def test_the_control_trains_one_ordinary_network_for_the_whole_budget(briefly, monkeypatch):
+    taken = []
+    kept = compare.train
+    monkeypatch.setattr(compare, "train", lambda *a, **k: (taken.append((a[3], k["steps"])), kept(*a, **k))[1])
+    rows = compare.compare("MLP, digits", compare.CONTROL, trials=5, steps=12)
+    assert taken == [({hyper.name: hyper.init for hyper in workloads.MLP_HYPERS}, 60)]
+    assert rows[-1]["cost"] == 60 and "dropout 1 0.05" in rows[-1]["found"]
+
+
 def test_all_methods_start_from_the_same_network(briefly):
     run = compare._Run("CNN, digits", 3, torch.float64, "cpu")
     one, two = (run.problem.build(seed=run.seed, **run.where) for _ in range(2))
@@ -101,9 +109,9 @@ def test_only_the_named_hyperparameter_moves_and_the_others_are_at_zero(briefly)
 
 def test_cells_ask_for_every_method_and_seed():
     cells = laptop.comparisons({"MLP, digits": laptop.Budget((0, 1), 5, 10)}, device="cpu")
-    assert len(cells) == 2 * (2 + len(METHODS)) and cells[0]["device"] == "cpu"
-    assert [cell["seed"] for cell in laptop.studies()] == [0, 1, 2]
-    assert laptop.studies(laptop.PAPER_STUDY)[0]["problem"] in laptop.PAPER
+    assert len(cells) == 2 * len(compare.ALL) and cells[0]["device"] == "cpu"
+    assert [cell["seed"] for cell in laptop.studies()] == [0, 1, 2] * len(laptop.STUDIES)
+    assert laptop.studies(laptop.PAPER_STUDIES)[0]["problem"] in laptop.PAPER
     assert len(laptop.from_everywhere()) == 2 * len(laptop.STARTS)
 
 
