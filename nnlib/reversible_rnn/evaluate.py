@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nnlib.data import Split
@@ -97,12 +97,7 @@ def train_language_model(
             logits, state = model(part.x, state if carry else None, generator)
             loss = cross_entropy(logits.flatten(0, 1), part.y.flatten())
             rows.append({"step": len(rows) + 1, "loss": loss.item()})
-            if not math.isfinite(rows[-1]["loss"]):
-                raise NonFiniteLoss(len(rows), rows[-1]["loss"])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
+            descend(loss, model, optimizer, clip=clip, step=len(rows))
             state = detached(state)
             if len(rows) == steps:
                 break
@@ -111,6 +106,35 @@ def train_language_model(
             if len(past) > patience and past[-1] > min(past[:-patience]):
                 first = [lr / 4 for lr in first]
     return pd.DataFrame(rows)
+
+
+def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *, clip: float, step: int) -> None:
+    """One step down the gradient, in place, its norm over all parameters cut to ``clip``.
+
+    Args:
+        loss: Scalar, of the model's parameters.
+        model: Whose gradient is cut.
+        optimizer: Over its parameters.
+        clip: Largest norm.
+        step: The number of this step, from 1, for the error.
+
+    Raises:
+        NonFiniteLoss: for a loss that is infinite or not a number.
+
+    Chapter: ``book/reversible_rnn.ipynb``.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> before = model.weight.item()
+    >>> descend(1e6 * model.weight.sum(), model, torch.optim.SGD(model.parameters(), lr=1.0), clip=0.5, step=1)
+    >>> round(before - model.weight.item(), 6)
+    0.5
+    """
+    if not math.isfinite(value := loss.item()):
+        raise NonFiniteLoss(step, value)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
 
 
 def bleu(translations: Sequence[str], references: Sequence[str]) -> float:

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn.functional import embedding, linear
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM, _mask
+from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM, _mask, variational_dropout
 
 KINDS = ("RevGRU", "RevLSTM", "GRU", "LSTM")
 State = Tensor | tuple[Tensor, Tensor]
@@ -82,7 +82,7 @@ class Stored(nn.Module):
             if self.training and self.dropout and i < len(self.layers) - 1:
                 if packed:
                     x, lengths = pad_packed_sequence(x)
-                x = x * _mask(x, x.shape[1:], self.dropout, generator)
+                x = variational_dropout(x, self.dropout, self.training, generator)
                 if packed:
                     x = pack_padded_sequence(x, lengths, enforce_sorted=False)
         if isinstance(last[0], tuple):
@@ -197,8 +197,7 @@ class LanguageModel(nn.Module):
 
     def inputs(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Embeddings of tokens, (T, B) to (T, B, E), under one mask for the whole sequence."""
-        x = embedding(tokens, self.embedding)
-        return self._masked(x, generator)
+        return variational_dropout(embedding(tokens, self.embedding), self.dropout, self.training, generator)
 
     def forward(
         self, tokens: Tensor, state: State | None = None, generator: torch.Generator | None = None
@@ -214,12 +213,8 @@ class LanguageModel(nn.Module):
             (T, B, V), and the state.
         """
         output, last = self.rnn(self.inputs(tokens, generator), state, generator)  # (T, B, H)
-        return linear(self._masked(output, generator), self.weight, self.bias), last
-
-    def _masked(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        if not (self.training and self.dropout):
-            return x
-        return x * _mask(x, x.shape[1:], self.dropout, generator)
+        output = variational_dropout(output, self.dropout, self.training, generator)
+        return linear(output, self.weight, self.bias), last
 
 
 def detached(state: State) -> State:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from nnlib.lipschitz import evaluating
+from nnlib.reversible_rnn.evaluate import descend
 from nnlib.reversible_rnn.fixed_point import STATE_BITS
 from nnlib.reversible_rnn.language_model import LanguageModel
 
@@ -70,14 +71,11 @@ def repeat_task(
     model = LanguageModel(SYMBOLS, "RevGRU", hidden_size, SYMBOLS, bits=bits, seed=seed, device=device, dtype=dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     generator = torch.Generator("cpu").manual_seed(seed)
-    for _ in range(steps):
+    for step in range(steps):
         tokens = repeat_batch(length, batch_size, generator, device)
         logits, _ = model(tokens)
         loss = cross_entropy(logits[1:].flatten(0, 1), tokens[:-1].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, model, optimizer, clip=1.0, step=step + 1)
     tokens = repeat_batch(length, 250, generator, device)
     with torch.no_grad(), evaluating(model):
         logits, last = model(tokens)

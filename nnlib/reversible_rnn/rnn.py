@@ -231,6 +231,24 @@ class RevLSTM(_ReversibleRNN):
         return self._shown(x, output, lengths), (h_n, c_n)
 
 
+def variational_dropout(x: Tensor, rate: float, training: bool, generator: torch.Generator | None = None) -> Tensor:
+    """One dropout mask for all steps of a sequence, so that the way back meets the masks of the way forward.
+
+    Args:
+        x: (T, ...).
+        rate: Share of zeros, in [0, 1).
+        training: False returns x.
+        generator: On the device of x.
+
+    Source: arXiv 1512.05287, section 4. Chapter: ``book/reversible_rnn.ipynb``.
+
+    >>> x = variational_dropout(torch.ones(3, 100), 0.5, True)
+    >>> torch.equal(x[0], x[2]), sorted(set(x[0].tolist()))
+    (True, [0.0, 2.0])
+    """
+    return x * _mask(x, x.shape[1:], rate, generator) if training and rate else x
+
+
 def _mask(like: Tensor, shape: tuple[int, ...], rate: float, generator) -> Tensor:
     """Zero with probability ``rate``, else 1 / (1 - rate)."""
     keep = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device) >= rate

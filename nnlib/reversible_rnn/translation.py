@@ -15,7 +15,7 @@ from torch.nn.functional import embedding, linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from nnlib.reversible_rnn.language_model import State, recurrent, uniform_
-from nnlib.reversible_rnn.rnn import _mask
+from nnlib.reversible_rnn.rnn import variational_dropout
 
 CONTEXTS = ("hidden", "slice", "embedding", "slice + embedding")
 
@@ -162,7 +162,8 @@ class Translator(nn.Module):
         """
         h, state = self.decoder(self.words(y, "target", generator), state, generator)  # (T, B, H)
         found = attend(linear(h, self.match), context, alive)
-        mixed = self._masked(linear(torch.cat([found, h], 2), self.combine).tanh(), generator)
+        mixed = linear(torch.cat([found, h], 2), self.combine).tanh()
+        mixed = variational_dropout(mixed, self.dropout, self.training, generator)
         return linear(mixed, self.weight, self.bias), state
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -172,12 +173,8 @@ class Translator(nn.Module):
 
     def words(self, tokens: Tensor, side: str, generator: torch.Generator | None = None) -> Tensor:
         """Embeddings (T, B, E) of tokens (B, T), of the side ``source`` or ``target``."""
-        return self._masked(embedding(tokens.T, getattr(self, side)), generator)
-
-    def _masked(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        if not (self.training and self.dropout):
-            return x
-        return x * _mask(x, x.shape[1:], self.dropout, generator)
+        x = embedding(tokens.T, getattr(self, side))
+        return variational_dropout(x, self.dropout, self.training, generator)
 
 
 @torch.no_grad()

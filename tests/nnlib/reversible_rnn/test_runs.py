@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from nnlib.figures.reversible_rnn import BUFFERS, GATES, STARTS, bit_by_bit, reversal_errors, words
-from nnlib.reversible_rnn import InformationBuffer, translation_runs
+from nnlib.reversible_rnn import InformationBuffer, repeat, translation_runs
 from nnlib.reversible_rnn.repeat import capacity, repeat_batch, repeat_task
+from nnlib.training import NonFiniteLoss
 from tests.devices import same_without_a_default_device
 
 
@@ -60,6 +61,16 @@ def test_tokens_to_repeat_are_drawn_alike_on_every_device():
     )
     (tokens,) = found["tokens"]
     assert tokens.shape == (7, 3) and 0 <= tokens.min() and tokens.max() < 8
+
+
+def test_training_stops_at_the_first_loss_that_is_no_number(monkeypatch):
+    """A step with such a loss would spoil the weights, and the run would go on."""
+    monkeypatch.setattr(repeat, "cross_entropy", lambda *a, **k: torch.tensor(math.nan, requires_grad=True))
+    with pytest.raises(NonFiniteLoss, match="nan at step 1"):
+        repeat_task(steps=3)
+    monkeypatch.setattr(translation_runs, "_loss", lambda *a, **k: torch.tensor(math.inf, requires_grad=True))
+    with pytest.raises(NonFiniteLoss, match="inf at step 1"):
+        translation_runs.trained("small", "GRU", "hidden")
 
 
 def test_a_few_steps_of_the_repeat_task_have_its_fields():
