@@ -1,10 +1,12 @@
 """How is a network trained, the same way in every chapter? Seeded, resumable, on any device.
 
-``fit`` runs minibatch training and returns a :class:`History`; ``evaluate`` measures a split; ``device`` picks one.
+``fit`` runs minibatch training and returns a :class:`History`; ``evaluate`` measures a split; ``evaluating`` is the
+mode for that; ``device`` picks one.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,26 @@ def device(name: str = "auto") -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards each of its modules in the mode it was in.
+
+    >>> model = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout())
+    >>> with evaluating(model):
+    ...     model[1].training
+    False
+    >>> [module.training for module in model]
+    [False, True]
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, loss: Loss = nn.functional.cross_entropy) -> dict[str, float]:
     """Mean loss over a whole split and, where targets are class labels, the accuracy; in evaluation mode.
@@ -73,16 +95,14 @@ def evaluate(model: nn.Module, split: Split, loss: Loss = nn.functional.cross_en
     Returns:
         ``{"loss": ..., "accuracy": ...}``.
     """
-    was_training = model.training
-    model.eval()
     total, correct = 0.0, 0
     labels = not split.y.is_floating_point()
-    for x, y in zip(split.x.split(10_000), split.y.split(10_000), strict=True):  # bounds the memory, not the result
-        outputs = model(x)
-        total += loss(outputs, y).item() * len(y)
-        if labels:
-            correct += (outputs.argmax(1) == y).sum().item()
-    model.train(was_training)
+    with evaluating(model):
+        for x, y in zip(split.x.split(10_000), split.y.split(10_000), strict=True):  # bounds the memory, not the result
+            outputs = model(x)
+            total += loss(outputs, y).item() * len(y)
+            if labels:
+                correct += (outputs.argmax(1) == y).sum().item()
     return {"loss": total / len(split.y)} | ({"accuracy": correct / len(split.y)} if labels else {})
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nnlib.bcop.networks import LipschitzCNN
 from nnlib.data import load
-from nnlib.lipschitz import dual_value, evaluating, exact_distance, lipschitz_constant, project_, project_every
+from nnlib.lipschitz import dual_value, exact_distance, lipschitz_constant, project_, project_every
+from nnlib.training import evaluating
 
 
 def gaussian_images(x: Tensor, n: int, seed: int = 0) -> Tensor:

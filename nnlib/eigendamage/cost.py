@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnlib.lipschitz import evaluating
+from nnlib.training import evaluating
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from nnlib.data import Dataset
 from nnlib.eigendamage.prune import Pruned, prune
-from nnlib.lipschitz import evaluating
-from nnlib.training import fit
+from nnlib.training import evaluating, fit
 
 
 def train(

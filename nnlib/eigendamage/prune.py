@@ -17,7 +17,7 @@ from nnlib.eigendamage.choose import choose
 from nnlib.eigendamage.graph import remove_filters
 from nnlib.eigendamage.measure import DAMPING, METHODS, eigenbases, filter_scores
 from nnlib.eigendamage.scores import importance
-from nnlib.lipschitz import evaluating
+from nnlib.training import evaluating
 
 
 @dataclass(frozen=True)

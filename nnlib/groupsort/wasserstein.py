@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.groupsort.networks import LipschitzMLP
-from nnlib.lipschitz import dual_value, evaluating, exact_distance, lipschitz_constant, project_
+from nnlib.lipschitz import dual_value, exact_distance, lipschitz_constant, project_
+from nnlib.training import evaluating
 
 Sampler = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]  # (n, generator) -> points of P and of Q
 

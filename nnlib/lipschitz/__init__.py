@@ -34,7 +34,6 @@ from nnlib.lipschitz.projection import project_, project_every
 from nnlib.lipschitz.report import (
     LayerBound,
     LipschitzReport,
-    evaluating,
     jacobians,
     layer_bounds,
     lipschitz_constant,
@@ -69,7 +68,6 @@ __all__ = [
     "conv_singular_values",
     "dense_norm",
     "dual_value",
-    "evaluating",
     "exact_distance",
     "hinge_loss",
     "jacobians",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from nnlib.lipschitz.certificates import Certificate, margins
-from nnlib.lipschitz.report import evaluating
+from nnlib.training import evaluating
 
 
 class CertificateBroken(AssertionError):

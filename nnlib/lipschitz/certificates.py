@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from nnlib.lipschitz.norms import DUAL, dense_norm
-from nnlib.lipschitz.report import LayerBound, evaluating, layer_bounds
+from nnlib.lipschitz.report import LayerBound, layer_bounds
+from nnlib.training import evaluating
 
 HEADS = ("joint", "rows", "pairs")
 

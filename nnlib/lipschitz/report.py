@@ -6,7 +6,6 @@ layers, so that the two can be compared factor by factor. Chapters: book/groupso
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,6 +16,7 @@ from torch.linalg import vector_norm
 
 from nnlib.lipschitz.layers import Norms, layer_bound
 from nnlib.lipschitz.norms import DUAL
+from nnlib.training import evaluating
 
 
 @dataclass(frozen=True)
@@ -186,18 +186,6 @@ def lipschitz_report(
     )
     frame["lost"] = (1 - frame.attained / frame.bound).clip(lower=0)
     return LipschitzReport(frame, math.prod(frame.bound), math.prod(gains), met[best], norms)
-
-
-@contextmanager
-def evaluating(model: nn.Module):
-    """The model in evaluation mode, and afterwards each of its modules in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @torch.enable_grad()

@@ -18,6 +18,7 @@ from nnlib.curvature import blocks, joint_weight
 from nnlib.curvature.capture import Capture, output_vectors
 from nnlib.noisy_ekfac.posteriors import Diagonal, EigenvalueCorrected, MatrixVariate, MeanField, Posterior
 from nnlib.noisy_ekfac.statistics import Locations, Rows
+from nnlib.training import evaluating
 
 
 class NoisyOptimizer:
@@ -147,18 +148,16 @@ class NoisyOptimizer:
         """
         if particles < 1:
             raise ValueError(f"particles must be at least 1: got {particles}")
-        generator, training = torch.Generator(self.generator.device).manual_seed(seed), self.model.training
-        self.model.eval()
-        found = []
+        generator, found = torch.Generator(self.generator.device).manual_seed(seed), []
         try:
-            for _ in range(particles):
-                for name, layer in self.layers.items():
-                    q = self.posteriors[name]
-                    _put(layer, q.sample(self._noise(q.mean.shape, generator)[None])[0])
-                found.append(self.model(x))
+            with evaluating(self.model):
+                for _ in range(particles):
+                    for name, layer in self.layers.items():
+                        q = self.posteriors[name]
+                        _put(layer, q.sample(self._noise(q.mean.shape, generator)[None])[0])
+                    found.append(self.model(x))
         finally:
             self._restore()
-            self.model.train(training)
         return torch.stack(found)
 
     def kl(self) -> Tensor:

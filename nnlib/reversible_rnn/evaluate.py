@@ -13,9 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from nnlib.data import Split
 from nnlib.data.text import windows
-from nnlib.lipschitz import evaluating
 from nnlib.reversible_rnn.language_model import LanguageModel, detached
-from nnlib.training import NonFiniteLoss
+from nnlib.training import NonFiniteLoss, evaluating
 
 
 @torch.no_grad()

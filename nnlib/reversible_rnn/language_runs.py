@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from nnlib.data import Dataset, load
-from nnlib.lipschitz import evaluating
 from nnlib.reversible_rnn.evaluate import nats, train_language_model
 from nnlib.reversible_rnn.language_model import LanguageModel
 from nnlib.reversible_rnn.memory import held_bytes, paper_memory
+from nnlib.training import evaluating
 
 MEMORY_STEPS = 70  # T at which memory is measured, as in the paper
 MEMORY_BATCH = 20

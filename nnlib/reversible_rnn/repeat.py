@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from nnlib.lipschitz import evaluating
 from nnlib.reversible_rnn.evaluate import descend
 from nnlib.reversible_rnn.fixed_point import STATE_BITS
 from nnlib.reversible_rnn.language_model import LanguageModel
+from nnlib.training import evaluating
 
 SYMBOLS = 8
 

@@ -15,10 +15,10 @@ from torch.nn.functional import cross_entropy
 
 from nnlib.data import Dataset, Split, decode, load, padded_batches
 from nnlib.data.text import BEGIN, END, PAD
-from nnlib.lipschitz import evaluating
 from nnlib.reversible_rnn.evaluate import bleu, descend
 from nnlib.reversible_rnn.memory import held_bytes, paper_memory
 from nnlib.reversible_rnn.translation import Translator, translate
+from nnlib.training import evaluating
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.optim import SGD, Optimizer
 
 from nnlib.data import Split
 from nnlib.self_tuning.setting import set_values
-from nnlib.training import NonFiniteLoss
+from nnlib.training import NonFiniteLoss, evaluating
 
 Values = Mapping[str, float]
 Evaluate = Callable[[object], dict[str, float]]
@@ -40,13 +40,11 @@ def batches(split: Split, batch_size: int, generator: torch.Generator) -> Iterat
 @torch.no_grad()
 def mean_loss(network: nn.Module, batches: Iterable[Split], loss: Callable[[object, Tensor], Tensor]) -> float:
     """Mean of a batch-mean loss over batches, weighted by their targets, in evaluation mode."""
-    was_training = network.training
-    network.eval()
     total, count = 0.0, 0
-    for x, y in batches:
-        total += loss(network(x), y).item() * y.numel()
-        count += y.numel()
-    network.train(was_training)
+    with evaluating(network):
+        for x, y in batches:
+            total += loss(network(x), y).item() * y.numel()
+            count += y.numel()
     return total / count
 
 

@@ -116,10 +116,11 @@ def test_evaluate_is_the_mean_over_the_split_whatever_the_chunks(data):
     assert result["accuracy"] == pytest.approx((model(x).argmax(1) == y).double().mean().item(), rel=1e-12)
 
 
-def test_evaluate_measures_in_evaluation_mode_and_restores_training_mode(data):
-    model = nn.Sequential(nn.Dropout(0.9), network())
+def test_evaluate_measures_in_evaluation_mode_and_restores_the_mode_of_every_module(data):
+    """A frozen BatchNorm in a network that trains must stay frozen."""
+    model = nn.Sequential(nn.BatchNorm1d(2, dtype=torch.float64).eval(), nn.Dropout(0.9), network())
     assert evaluate(model, data.train) == evaluate(model, data.train)
-    assert model.training
+    assert model.training and model[1].training and not model[0].training
 
 
 def test_real_targets_have_no_accuracy(data):
