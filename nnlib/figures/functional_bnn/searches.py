@@ -4,19 +4,21 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from nnlib import experiments
 from nnlib.figures import describe, stack, style
 from nnlib.text import number
 
 STYLES = {"random search": "Magnitude", "Bayes by backprop": "RKO", "fBNN": "BCOP", "exact GP": "OSSN"}
 
 
-def searches(frame: pd.DataFrame, d: int) -> go.Figure:
-    """One panel a kernel: mean regret over functions, along the queries.
+def searches(d: int = 1) -> go.Figure:
+    """One panel a kernel: mean regret over functions, along the queries. From recorded runs.
 
     Args:
-        frame: Columns ``kernel, d, method, seed`` and ``after 0``, ``after 2``, ...: regret after so many queries.
-        d: Which number of inputs to show.
+        d: Number of inputs of the functions.
     """
+    entry = experiments.recorded("functional_bnn")["tables"]["searches"]["laptop"]
+    frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
     steps = [column for column in frame if column.startswith("after ")]
     queries = [int(column.removeprefix("after ")) for column in steps]
     shown = frame[frame.d == d]
@@ -37,11 +39,14 @@ def searches(frame: pd.DataFrame, d: int) -> go.Figure:
     told = ", ".join(f"{method} {number(last[method], 2)}" for method in STYLES)
     return describe(
         figure,
-        f"fbnn-searches-{d}",
+        "fbnn-searches",
         alt=(
             f"Functions of {d} input{'s' if d > 1 else ''}: for each kernel four lines of regret that fall from "
-            f"query to query. Mean over kernels and functions after {queries[-1]}, in standard deviations of "
-            f"the prior: {told}."
+            "query to query: chance, two networks and the exact process."
+        ),
+        summary=(
+            f"Functions of {d} input{'s' if d > 1 else ''}, regret after {queries[-1]} queries, in standard deviations "
+            f"of the prior, mean over kernels and functions: {told}."
         ),
         narrow=stack(figure, 250),
     )

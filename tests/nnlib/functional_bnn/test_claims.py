@@ -90,7 +90,8 @@ def test_the_verdict_on_the_large_table_compares_error_and_likelihood_with_weigh
 
 def test_the_verdict_on_bayesian_optimisation_compares_regrets_with_chance_and_the_exact_process(tables):
     frame = tables["searches"]
-    assert (frame.groupby(["kernel", "d", "method"]).seed.nunique() == 5).all()
+    counts = frame.groupby(["kernel", "d", "method"]).seed.nunique()
+    assert (counts == 10).all() and len(counts) == 3 * 3 * 4
     assert (frame["after 10"] <= frame["after 0"]).all()
     mean = frame.groupby("method")["after 10"].mean()
     ahead = mean["fBNN"] < min(mean["random search"], mean["Bayes by backprop"])
@@ -98,3 +99,7 @@ def test_the_verdict_on_bayesian_optimisation_compares_regrets_with_chance_and_t
     expected = "agrees" if ahead and closed >= 0.75 else "agrees in trend" if ahead else "disagrees"
     assert verdict("bayesian-optimisation") == expected
     assert mean["exact GP"] == mean.min()
+    by_inputs = frame.groupby(["d", "method"])["after 10"].mean().unstack()
+    others = by_inputs[["random search", "Bayes by backprop"]]
+    assert (by_inputs["fBNN"] < others.min(axis=1)).to_dict() == {1: True, 2: False, 3: True}
+    assert by_inputs["fBNN"][2] > others.max(axis=1)[2]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from nnlib import experiments
 from nnlib.figures import functional_bnn as figures
 from nnlib.figures.functional_bnn.process_kl import values
 from nnlib.figures.functional_bnn.score import draw, true_score
@@ -60,7 +61,7 @@ def test_twins_are_steps_and_a_rough_curve():
     assert min(flat[:3]) > 0.9 and max(flat[3:]) < 0.1
 
 
-def test_searches_draw_the_mean_regret_of_each_method_in_its_panel():
+def test_searches_draw_the_mean_regret_of_each_method_in_its_panel(monkeypatch):
     rows = [
         {"kernel": k, "d": d, "method": m, "seed": s, "after 0": 2.0, "after 2": 1.0 + d + s}
         for k in ("RBF", "arc-cosine")
@@ -68,8 +69,10 @@ def test_searches_draw_the_mean_regret_of_each_method_in_its_panel():
         for m in ("random search", "Bayes by backprop", "fBNN", "exact GP")
         for s in (0, 1)
     ]
-    one, two = (figures.searches(pd.DataFrame(rows), d) for d in (1, 2))
+    entry = {"rows": [list(row.values()) for row in rows], "columns": list(rows[0])}
+    monkeypatch.setattr(experiments, "recorded", lambda name: {"tables": {"searches": {"laptop": entry}}})
+    one, two = (figures.searches(d) for d in (1, 2))
     assert len(one.data) == 8 and len({trace.name for trace in one.data}) == 4
     assert [list(figure.data[-1].y) for figure in (one, two)] == [[2.0, 2.5], [2.0, 3.5]]
     assert list(one.data[0].x) == [0, 2]
-    assert "fBNN 3.5, exact GP 3.5" in two.layout.meta["alt"]
+    assert "fBNN 3.5, exact GP 3.5" in two.layout.meta["summary"]
