@@ -74,7 +74,7 @@ def naive_reversal(bits: int = 2) -> go.Figure:
         alt=(
             "The largest error of a state, on a logarithmic axis, over the number of steps that were undone in "
             "floating point. Both curves, single and double precision, rise in a nearly straight line from rounding "
-            "to the size of the states themselves; the more bits may be forgotten, the steeper."
+            "to the size of the states themselves; with one bit much later than with more."
         ),
         summary=f"At most {bits} bits a unit and step: {'; '.join(told)}. Fixed point with a buffer: zero throughout.",
     )

@@ -45,7 +45,7 @@ def starts(tuner: str = "STN") -> go.Figure:
         "self-tuning-starts",
         alt=(
             f"The dropout rate that {tuner} sets over the steps of one training of an MLP on digits, one curve for "
-            "each of five starts between 0.05 and 0.85: first they fall, then they rise together. How far apart they "
+            "each of five starts between 0.05 and 0.85: most fall first, then they rise together. How far apart they "
             "end is in the line below the figure."
         ),
         summary=(
@@ -87,5 +87,5 @@ def constants(problem: str = "MLP, digits", loss: str = "validation") -> go.Figu
             "networks whose rate changes: by noise, by a wave, tuned by STN, replayed from STN's record, and held at "
             "STN's final value. The numbers are in the line below the figure."
         ),
-        summary=f"{problem}, {loss} loss: best constant {number(float(fixed.min()))}; {'; '.join(told)}.",
+        summary=f"{problem}, {loss} loss: lowest point of the curve {number(float(fixed.min()))}; {'; '.join(told)}.",
     )
