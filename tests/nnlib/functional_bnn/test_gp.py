@@ -16,7 +16,7 @@ from nnlib.functional_bnn import (
     log_evidence,
     posterior,
 )
-from nnlib.functional_bnn.gp import gram
+from nnlib.functional_bnn.gp import gram, marginal_draws
 
 KERNELS = {
     "RBF": lambda: ScaleKernel(RBFKernel()),
@@ -119,6 +119,14 @@ def test_samples_of_the_gaussian_process_have_its_covariance():
     prior = GaussianProcess(KERNELS["RBF"]().double().requires_grad_(False))
     f = prior.sample(x, 40_000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(f.mT @ f / len(f), gram(prior.kernel, x), rtol=0, atol=0.02)
+
+
+def test_marginal_draws_have_the_mean_and_variance_of_each_point_and_a_rounded_variance_is_zero():
+    mean, variance = torch.tensor([1.0, -2.0, 5.0]).double(), torch.tensor([4.0, 0.25, -1e-17]).double()
+    f = marginal_draws(mean, variance, 40_000)
+    torch.testing.assert_close(f.mean(0), mean, rtol=0, atol=0.04)
+    torch.testing.assert_close(f.var(0), variance.clamp_min(0), rtol=0.03, atol=0)
+    assert abs(torch.corrcoef(f[:, :2].T)[0, 1]) < 0.02 and torch.equal(f, marginal_draws(mean, variance, 40_000))
 
 
 def test_piecewise_constant_prior_has_the_covariance_of_an_ornstein_uhlenbeck_process():
