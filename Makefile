@@ -4,7 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
 # One thread and one instruction set: the text that a notebook prints is then the same on every run (see tests/notebooks).
-FIXED := OMP_NUM_THREADS=1 MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=$(or $(ATEN_CPU_CAPABILITY),avx2) DNNL_MAX_CPU_ISA=AVX2 PYTHONHASHSEED=0
+FIXED := OMP_NUM_THREADS=1 MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=$(or $(ATEN_CPU_CAPABILITY),avx2) DNNL_MAX_CPU_ISA=AVX2 PYTHONHASHSEED=0 \
+	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
 
 .PHONY: book test lint nbval lab notebooks reproduce bench clean help
 

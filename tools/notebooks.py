@@ -33,6 +33,7 @@ FIXED = {
     "MKL_CBWR": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
     "DNNL_MAX_CPU_ISA": "AVX2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "PYTHONHASHSEED": "0",
 }
 # A path of somebody's machine: a home, a temporary or a root folder, on any system.
