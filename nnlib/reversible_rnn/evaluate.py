@@ -95,8 +95,8 @@ def train_language_model(
                 group["lr"] = lr * (1 - 0.9 * len(rows) / steps) if decay else lr
             logits, state = model(part.x, state if carry else None, generator)
             loss = cross_entropy(logits.flatten(0, 1), part.y.flatten())
-            rows.append({"step": len(rows) + 1, "loss": loss.item()})
-            descend(loss, model, optimizer, clip=clip, step=len(rows))
+            step = len(rows) + 1
+            rows.append({"step": step, "loss": descend(loss, model, optimizer, clip=clip, step=step)})
             state = detached(state)
             if len(rows) == steps:
                 break
@@ -107,7 +107,7 @@ def train_language_model(
     return pd.DataFrame(rows)
 
 
-def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *, clip: float, step: int) -> None:
+def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *, clip: float, step: int) -> float:
     """One step down the gradient, in place, its norm over all parameters cut to ``clip``.
 
     Args:
@@ -117,6 +117,9 @@ def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *,
         clip: Largest norm.
         step: The number of this step, from 1, for the error.
 
+    Returns:
+        The loss before the step.
+
     Raises:
         NonFiniteLoss: for a loss that is infinite or not a number.
 
@@ -124,7 +127,7 @@ def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *,
 
     >>> model = nn.Linear(1, 1, bias=False)
     >>> before = model.weight.item()
-    >>> descend(1e6 * model.weight.sum(), model, torch.optim.SGD(model.parameters(), lr=1.0), clip=0.5, step=1)
+    >>> loss = descend(1e6 * model.weight.sum(), model, torch.optim.SGD(model.parameters(), lr=1.0), clip=0.5, step=1)
     >>> round(before - model.weight.item(), 6)
     0.5
     """
@@ -134,6 +137,7 @@ def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *,
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
+    return value
 
 
 def bleu(translations: Sequence[str], references: Sequence[str]) -> float:

@@ -19,7 +19,7 @@ from nnlib.self_tuning.tuner import SelfTuner
 from nnlib.self_tuning.workloads import Problem, data_of, problem_of
 
 # How many ordinary training steps a tuner's training step is charged, its share of the validation steps included: about
-# what the benchmark measures, from 2.5 on the CNN to 4.2 on the tiny MLP. The table shows the seconds beside it.
+# what the benchmark measures, which depends on network and processor. The table shows the seconds beside it.
 CHARGE = {"stn": 3, "delta": 4}
 VARIANTS = {"STN": "stn", "Δ-STN": "delta"}
 TRAIN_STEPS = {"stn": 2, "delta": 5}  # before each validation step, as the two papers have it

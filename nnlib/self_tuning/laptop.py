@@ -15,13 +15,12 @@ Cell = dict[str, Any]
 
 
 class Budget(NamedTuple):
-    """What one problem is given: seeds, whole trainings that the budget pays for, steps of one, dtype, and methods."""
+    """What one problem is given: seeds, whole trainings that the budget pays for, steps of one, and dtype."""
 
     seeds: tuple[int, ...]
     trials: int
     steps: int
     dtype: str = "float32"
-    methods: tuple[str, ...] = ALL
 
 
 BUDGETS = {
@@ -57,7 +56,7 @@ def comparisons(budgets: dict[str, Budget], **where) -> list[Cell]:
         {"problem": name, "method": method, "seed": seed, "trials": b.trials, "steps": b.steps, "dtype": b.dtype}
         | where
         for name, b in budgets.items()
-        for method in b.methods
+        for method in ALL
         for seed in b.seeds
     ]
 
