@@ -5,7 +5,18 @@
 """
 
 from nnlib.experiments.profiles import PROFILES, profile
-from nnlib.experiments.records import VERDICTS, RecordMismatch, claims, record, recorded, table
+from nnlib.experiments.records import VERDICTS, RecordMismatch, claims, record, recorded, recorded_table, table
 from nnlib.experiments.sweeps import sweep
 
-__all__ = ["PROFILES", "VERDICTS", "RecordMismatch", "claims", "profile", "record", "recorded", "sweep", "table"]
+__all__ = [
+    "PROFILES",
+    "VERDICTS",
+    "RecordMismatch",
+    "claims",
+    "profile",
+    "record",
+    "recorded",
+    "recorded_table",
+    "sweep",
+    "table",
+]

@@ -101,6 +101,24 @@ def recorded(chapter: str) -> dict[str, Any]:
     return read(chapter, missing_ok=False)
 
 
+def recorded_table(chapter: str, name: str) -> pd.DataFrame:
+    """A table as the laptop profile recorded it, its data, config and machine in ``attrs``.
+
+    Raises:
+        RecordMismatch: where there is no such run.
+    """
+    entry = recorded(chapter)["tables"].get(name, {}).get("laptop")
+    if entry is None:
+        raise RecordMismatch(f"{chapter}: table {name!r} has no laptop run on record: {how(chapter, 'laptop')}")
+    return _frame(entry)
+
+
+def _frame(entry: dict[str, Any]) -> pd.DataFrame:
+    frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
+    frame.attrs = {key: entry[key] for key in ("data", "config", "seconds", "hardware", "versions")}
+    return frame
+
+
 def claims(chapter: str) -> pd.DataFrame:
     """The paper beside ours: one row a claim, ``claim, statement, where, paper, ours, profile, verdict``.
 
@@ -152,26 +170,21 @@ def table(
     if profile not in PROFILES:
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}: got {profile!r}")
     if profile == "quick":
-        entry = recorded(chapter)["tables"].get(name, {}).get("laptop")
-        if entry is None:
-            raise RecordMismatch(f"{chapter}: table {name!r} has no laptop run on record: {how(chapter, 'laptop')}")
-    else:
-        start = time.perf_counter()
-        frame = compute()
-        entry = {
-            "data": data,
-            "config": plain(config),
-            "columns": [str(column) for column in frame.columns],
-            "rows": [[plain(value) for value in row] for row in frame.itertuples(index=False, name=None)],
-            "seconds": round(frame.attrs.get("seconds", time.perf_counter() - start), 1),
-        } | machine()
-        if os.environ.get("NNLIB_RECORD"):
-            content = read(chapter, missing_ok=True)
-            content["tables"].setdefault(name, {})[profile] = entry
-            write(chapter, content)
-    frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
-    frame.attrs = {key: entry[key] for key in ("data", "config", "seconds", "hardware", "versions")}
-    return frame
+        return recorded_table(chapter, name)
+    start = time.perf_counter()
+    frame = compute()
+    entry = {
+        "data": data,
+        "config": plain(config),
+        "columns": [str(column) for column in frame.columns],
+        "rows": [[plain(value) for value in row] for row in frame.itertuples(index=False, name=None)],
+        "seconds": round(frame.attrs.get("seconds", time.perf_counter() - start), 1),
+    } | machine()
+    if os.environ.get("NNLIB_RECORD"):
+        content = read(chapter, missing_ok=True)
+        content["tables"].setdefault(name, {})[profile] = entry
+        write(chapter, content)
+    return _frame(entry)
 
 
 def _compare(chapter: str, claim: str, words: dict, run: dict, entry: dict, old: dict) -> None:

@@ -29,8 +29,7 @@ COLUMNS = {"parameters": "parameters", "operations": "flops", "activations": "ac
 @lru_cache
 def recorded() -> pd.DataFrame:
     """The recorded runs: one row a network, method, seed and ratio."""
-    entry = experiments.recorded("eigendamage")["tables"]["trade-off"]["laptop"]
-    frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
+    frame = experiments.recorded_table("eigendamage", "trade-off")
     numbers = [*STAGES.values(), *COLUMNS.values()]
     return frame.astype(dict.fromkeys(numbers, float))  # where not fine-tuned, None becomes NaN
 

@@ -1,6 +1,5 @@
 """How soon is the maximum found? Regret of Bayesian optimisation, by what the search believes."""
 
-import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -17,8 +16,7 @@ def searches(d: int = 1) -> go.Figure:
     Args:
         d: Number of inputs of the functions.
     """
-    entry = experiments.recorded("functional_bnn")["tables"]["searches"]["laptop"]
-    frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
+    frame = experiments.recorded_table("functional_bnn", "searches")
     steps = [column for column in frame if column.startswith("after ")]
     queries = [int(column.removeprefix("after ")) for column in steps]
     shown = frame[frame.d == d]

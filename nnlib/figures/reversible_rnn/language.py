@@ -24,8 +24,7 @@ WAYS = {
 @lru_cache
 def recorded() -> pd.DataFrame:
     """The recorded language models: one row a run; ``limit`` says how many bits a unit may forget in a step."""
-    entry = experiments.recorded("reversible_rnn")["tables"]["language"]["laptop"]
-    frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
+    frame = experiments.recorded_table("reversible_rnn", "language")
     return frame.astype(dict.fromkeys(["forgotten", *WAYS.values()], float))
 
 

@@ -16,8 +16,7 @@ GATES = {"gate 1, never forgets": ("neutral", 0), "learned gate, at most 3 bits"
 @lru_cache
 def recorded() -> pd.DataFrame:
     """The recorded runs of the task: one row a network, length and seed."""
-    entry = experiments.recorded("reversible_rnn")["tables"]["repeat"]["laptop"]
-    return pd.DataFrame(entry["rows"], columns=entry["columns"])
+    return experiments.recorded_table("reversible_rnn", "repeat")
 
 
 def repeat() -> go.Figure:

@@ -16,8 +16,7 @@ MEASURES = {"validation": "validation_loss", "test": "test_loss"}
 @lru_cache
 def table(name: str) -> pd.DataFrame:
     """A recorded table of the laptop profile."""
-    entry = experiments.recorded("self_tuning")["tables"][name]["laptop"]
-    return pd.DataFrame(entry["rows"], columns=entry["columns"])
+    return experiments.recorded_table("self_tuning", name)
 
 
 def budget(problem: str = "MLP, digits", loss: str = "validation") -> go.Figure:

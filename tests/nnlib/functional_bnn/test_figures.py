@@ -69,8 +69,7 @@ def test_searches_draw_the_mean_regret_of_each_method_in_its_panel(monkeypatch):
         for m in ("random search", "Bayes by backprop", "fBNN", "exact GP")
         for s in (0, 1)
     ]
-    entry = {"rows": [list(row.values()) for row in rows], "columns": list(rows[0])}
-    monkeypatch.setattr(experiments, "recorded", lambda name: {"tables": {"searches": {"laptop": entry}}})
+    monkeypatch.setattr(experiments, "recorded_table", lambda chapter, name: pd.DataFrame(rows))
     one, two = (figures.searches(d) for d in (1, 2))
     assert len(one.data) == 8 and len({trace.name for trace in one.data}) == 4
     assert [list(figure.data[-1].y) for figure in (one, two)] == [[2.0, 2.5], [2.0, 3.5]]
