@@ -1,5 +1,5 @@
 // Brings every <figure class="explorer"> of a page to life: draws it with plotly and redraws it when a control, the theme or the
-// width changes. All figures were computed in Python; nothing is computed here. The JSON's format: nnlib/figures/static.py.
+// width changes. All figures were computed in Python; nothing is computed here. The JSON's format: tenpapers/page/static.py.
 (() => {
   "use strict";
   const HERE = document.currentScript.src;

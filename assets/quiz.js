@@ -1,4 +1,4 @@
-// Feedback for every <form class="quiz"> of a page: the reader chooses, presses Check, and reads why. Markup: nnlib/quiz.py.
+// Feedback for every <form class="quiz"> of a page: the reader chooses, presses Check, and reads why. Markup: tenpapers/page/quiz.py.
 (() => {
   "use strict";
 

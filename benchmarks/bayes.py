@@ -12,7 +12,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from nnlib.models import MLP
-from nnlib.noisy_ekfac import OPTIMIZERS, fit_regression
+from nnlib.noisy_ekfac import OPTIMIZERS
+from tenpapers.noisy_ekfac import fit_regression
 
 STEPS, ROUNDS = 50, 3
 SPLITS, EPOCHS = 10, 4

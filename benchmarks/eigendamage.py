@@ -27,9 +27,9 @@ from nnlib.eigendamage import (
     seconds,
     train,
 )
-from nnlib.eigendamage.workloads import trained
 from nnlib.models import VGG
 from nnlib.training import evaluate
+from tenpapers.eigendamage.workloads import trained
 
 IMAGES = 64  # in the statistics
 PIECE = 32  # in one pass

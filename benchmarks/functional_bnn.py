@@ -19,11 +19,9 @@ from nnlib.functional_bnn import (
     GaussianProcess,
     SpectralStein,
     WeightSpace,
-    extrapolate,
-    sine,
-    toy_prior,
 )
-from nnlib.functional_bnn.toy import toy_network
+from tenpapers.functional_bnn import extrapolate, sine, toy_prior
+from tenpapers.functional_bnn.toy import toy_network
 
 ROUNDS = 15
 

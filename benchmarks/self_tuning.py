@@ -15,10 +15,18 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from nnlib.data import Split
-from nnlib.self_tuning import Dropout, Hyperparameter, SelfTuner, mlp, respond, set_values, squared_norm
-from nnlib.self_tuning.compare import CHARGE, TRAIN_STEPS, compare
+from nnlib.self_tuning import (
+    Dropout,
+    Hyperparameter,
+    SelfTuner,
+    respond,
+    set_values,
+    squared_norm,
+)
 from nnlib.self_tuning.train import momentum_sgd
+from nnlib.training import Split
+from tenpapers.self_tuning import mlp
+from tenpapers.self_tuning.compare import CHARGE, TRAIN_STEPS, compare
 
 ROUNDS, STEPS = 8, 5
 HYPERS = [Hyperparameter(name, (0, 0.9), 0.05) for name in ("input dropout", "dropout 1", "dropout 2")]

@@ -1,35 +1,67 @@
 """How is a network trained, the same way in every chapter? Seeded, resumable, on any device.
 
-``fit`` runs minibatch training and returns a :class:`History`; ``evaluate`` measures a split; ``evaluating`` is the
-mode for that; ``device`` picks one.
+``fit`` runs minibatch training on a :class:`Dataset` and returns a :class:`History`; ``evaluate`` measures a
+:class:`Split`; ``device`` picks one.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from nnlib.data import Dataset, Split
+from nnlib.modes import NonFiniteLoss, evaluating
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 # Steps between two looks at the loss: free on the CPU, elsewhere each look makes the program wait for the device.
 LOOK_EVERY = {"cpu": 1}
 
 
-class NonFiniteLoss(ArithmeticError):
-    """The loss became infinite or not a number; ``step`` is the first step (from 1) at which it did."""
+class Split(NamedTuple):
+    """Inputs ``x``, shape (n, ...), and targets ``y``, shape (n, ...), of one part of a data set."""
 
-    def __init__(self, step: int, value: float):
-        super().__init__(f"the training loss is {value} at step {step}: lower the learning rate")
-        self.step = step
+    x: Tensor
+    y: Tensor
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Split":
+        """Move both tensors to ``device``; ``dtype`` changes those that hold real numbers, never class labels."""
+        return Split(*(t.to(device, dtype if t.is_floating_point() else None) for t in self))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set cut in three.
+
+    Args:
+        train: What a model is fitted to.
+        validation: What hyperparameters and stopping are chosen on.
+        test: What a final number is measured on, once.
+        info: ``classes`` (names, in the order of the labels), ``shape`` of one input, ``scaling`` in words.
+        source: What was really loaded, in words; every experiment prints it.
+        licence: The terms of the data.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    info: Mapping[str, Any]
+    source: str
+    licence: str
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Dataset":
+        """The same data with all splits on ``device`` and real numbers in ``dtype``.
+
+        >>> part = Split(torch.ones(2, 3), torch.tensor([0, 1]))
+        >>> Dataset(part, part, part, {}, "ones", "none").to(dtype=torch.float64).train.x.dtype
+        torch.float64
+        """
+        moved = {name: getattr(self, name).to(device, dtype) for name in ("train", "validation", "test")}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -37,14 +69,14 @@ class History:
     """What :func:`fit` leaves behind.
 
     Args:
-        frame: One row for each evaluation, averaging decay and split: ``step, decay, split, loss, accuracy``.
+        rows: One for each evaluation, averaging decay and split: ``step, decay, split, loss, accuracy``.
             ``decay`` 0 is the raw iterate; ``accuracy`` is there for class labels only.
         steps: Number of optimiser steps taken.
         averages: The averaged network for each decay.
         best_step: With ``keep_best``, the evaluation whose weights the model was given at the end.
     """
 
-    frame: pd.DataFrame
+    rows: list[dict[str, Any]]
     steps: int
     averages: dict[float, nn.Module]
     best_step: int | None = None
@@ -61,26 +93,6 @@ def device(name: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards each of its modules in the mode it was in.
-
-    >>> model = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout())
-    >>> with evaluating(model):
-    ...     model[1].training
-    False
-    >>> [module.training for module in model]
-    [False, True]
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @torch.no_grad()
@@ -160,12 +172,13 @@ def fit(
 
     Chapter: ``book/nqm.ipynb``.
 
-    >>> from nnlib.data import load
     >>> from nnlib.models import MLP
-    >>> model = MLP([64, 32, 10], seed=0)
-    >>> history = fit(model, load("digits"), torch.optim.SGD(model.parameters(), lr=0.1), epochs=5, batch_size=50)
-    >>> history.steps, bool(history.frame.accuracy.iloc[-1] > 0.8)
-    (140, True)
+    >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    >>> part = Split(x, (x[:, 0] > x[:, 1]).long())
+    >>> data, model = Dataset(part, part, part, {}, "two half planes", "none"), MLP([2, 16, 2], seed=0)
+    >>> history = fit(model, data, torch.optim.SGD(model.parameters(), lr=0.5), epochs=5, batch_size=50)
+    >>> history.steps, history.rows[-1]["accuracy"] > 0.9
+    (20, True)
     """
     n = len(data.train.y)
     if not 1 <= batch_size <= n:
@@ -241,7 +254,7 @@ def fit(
     if run.best is not None:
         model.load_state_dict(run.best["weights"])
     averages = {decay: average.module for decay, average in run.averages.items()}
-    return History(pd.DataFrame(run.rows), run.step, averages, run.best["step"] if run.best else None)
+    return History(run.rows, run.step, averages, run.best["step"] if run.best else None)
 
 
 def _refuse_non_finite(losses: list[Tensor], last_step: int) -> None:

@@ -10,15 +10,9 @@ layers.py        BCOPConv
 baselines.py     RKOConv, OSSNConv, SVCMConv, L2NEConv
 topology.py      winding numbers, components, the factors of a one-dimensional orthogonal convolution
 networks.py      LipschitzCNN: the paper's Small, Large, FC-3 and critic with any of the layers
-attenuation.py   the norm of a gradient through depth
-classify.py      train_classifier, measure, run: clean, attacked and certified accuracy
-recipes.py       the settings of each data set, at laptop and at paper size
-wasserstein.py   run_critic: a lower bound on W_1 beside the exact value
 """
 
-from nnlib.bcop.attenuation import gradient_norms
 from nnlib.bcop.baselines import L2NEConv, OSSNConv, RKOConv, SVCMConv, clip_and_mask
-from nnlib.bcop.classify import measure, run, train_classifier
 from nnlib.bcop.convolution import Gains, LipschitzConv, gains, operator_matrix
 from nnlib.bcop.kernels import (
     bcop_kernel,
@@ -42,7 +36,6 @@ from nnlib.bcop.topology import (
     smallest_gain,
     winding_number,
 )
-from nnlib.bcop.wasserstein import gaussian_images, run_critic
 
 __all__ = [
     "ARCHITECTURES",
@@ -65,20 +58,14 @@ __all__ = [
     "extend",
     "factorize_1d",
     "gains",
-    "gaussian_images",
-    "gradient_norms",
     "gram_kernel",
     "island_kernel",
     "islands",
     "kernel_1d",
-    "measure",
     "operator_matrix",
     "orthogonality_residual",
     "projector",
     "response",
-    "run",
-    "run_critic",
     "smallest_gain",
-    "train_classifier",
     "winding_number",
 ]

@@ -13,8 +13,6 @@ graph.py       removing filters from plain, residual and concatenated graphs
 finetune.py    training, new batch statistics, pruning in rounds
 separable.py   bottlenecks with depthwise cores
 cost.py        parameters, operations, activations, time
-workloads.py   the networks of the chapter, their data, how they are trained
-neural.py      the experiments of the chapter
 """
 
 from nnlib.eigendamage.bottleneck import Bottleneck, bottleneck

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnlib.training import evaluating
+from nnlib.modes import evaluating
 
 
 @dataclass(frozen=True)

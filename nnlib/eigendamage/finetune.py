@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnlib.data import Dataset
 from nnlib.eigendamage.prune import Pruned, prune
-from nnlib.training import evaluating, fit
+from nnlib.modes import evaluating
+from nnlib.training import Dataset, fit
 
 
 def train(

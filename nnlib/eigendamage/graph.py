@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
-from nnlib.training import evaluating
+from nnlib.modes import evaluating
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 # What works on each channel alone. A removed channel counts as zero behind it, also where f(0) is not zero.

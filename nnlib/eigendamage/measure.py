@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nnlib.curvature import Eigenbasis, Kronecker, factors, joint_weight, rescale
 from nnlib.eigendamage import scores as rules
 from nnlib.eigendamage.graph import norms, trace
-from nnlib.training import evaluating
+from nnlib.modes import evaluating
 
 METHODS = ("Magnitude", "NN Slimming", "C-OBD", "C-OBS", "Kron-OBD", "Kron-OBS", "EigenDamage")
 DAMPING = 1e-3  # of C-OBS and Kron-OBS, relative to the mean eigenvalue of S (x) A

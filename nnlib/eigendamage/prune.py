@@ -6,8 +6,8 @@ Paper: arXiv 1905.05934. Chapter: ``book/eigendamage.ipynb``.
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from nnlib.eigendamage.choose import choose
 from nnlib.eigendamage.graph import remove_filters
 from nnlib.eigendamage.measure import DAMPING, METHODS, eigenbases, filter_scores
 from nnlib.eigendamage.scores import importance
-from nnlib.training import evaluating
+from nnlib.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Pruned:
 
     Args:
         model: An ordinary module, in the mode of the original.
-        layers: One row a layer: ``layer``; ``outputs`` and ``outputs_kept``, its filters or its rows in the eigenbasis;
-            ``inputs`` and ``inputs_kept``, its columns there, only where the method prunes them (EigenDamage);
-            ``whole``, true where the layer was left as it is (by EigenDamage also where the bottleneck would be
-            larger); ``parameters`` and ``parameters_kept``.
+        layers: A dict for each layer: ``layer``; ``outputs`` and ``outputs_kept``, its filters or its rows in the
+            eigenbasis; ``inputs`` and ``inputs_kept``, its columns there, only where the method prunes them
+            (EigenDamage); ``whole``, true where the layer was left as it is (by EigenDamage also where the bottleneck
+            would be larger); ``parameters`` and ``parameters_kept``.
     """
 
     model: nn.Module
-    layers: pd.DataFrame
+    layers: list[dict[str, Any]]
 
 
 def prune(
@@ -88,7 +88,7 @@ def prune(
     >>> from nnlib.models import VGG
     >>> model, x = VGG(11, 1, width=1 / 16, affine=True), torch.ones(8, 1, 16, 16)
     >>> pruned = prune(model, x, "Magnitude", 0.5)
-    >>> int(pruned.layers.outputs_kept.sum()), int(pruned.layers.outputs.sum())
+    >>> sum(row["outputs_kept"] for row in pruned.layers), sum(row["outputs"] for row in pruned.layers)
     (86, 172)
     """
     if method not in METHODS:
@@ -171,7 +171,7 @@ def _core(model: nn.Module, name: str) -> str:
     return f"{name}.core" if isinstance(model.get_submodule(name), Bottleneck) else name
 
 
-def _report(model: nn.Module, pruned: nn.Module, kept: dict[str, tuple[Tensor, Tensor | None]]) -> pd.DataFrame:
+def _report(model: nn.Module, pruned: nn.Module, kept: dict[str, tuple[Tensor, Tensor | None]]) -> list[dict[str, Any]]:
     rows = []
     for name, (filters, columns) in kept.items():
         before, after = (sum(p.numel() for p in net.get_submodule(name).parameters()) for net in (model, pruned))
@@ -180,4 +180,4 @@ def _report(model: nn.Module, pruned: nn.Module, kept: dict[str, tuple[Tensor, T
             row |= {"inputs": len(columns), "inputs_kept": int(columns.sum())}
         row |= {"whole": after == before, "parameters": before, "parameters_kept": after}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return rows

@@ -14,7 +14,7 @@ from linear_operator import to_dense
 from torch import Tensor, nn
 
 from nnlib.functional_bnn.gp import Evidence, log_evidence
-from nnlib.training import NonFiniteLoss
+from nnlib.modes import NonFiniteLoss
 
 
 class ArcCosine(Kernel):

@@ -12,7 +12,7 @@ from torch import Tensor
 from nnlib.bayes import Gaussian
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.objective import Prior, adversarial_points, kl_surrogate, measurement_set, uniform_points
-from nnlib.training import NonFiniteLoss
+from nnlib.modes import NonFiniteLoss
 
 KL_SCALES = ("batch", "data")
 

@@ -8,11 +8,8 @@ networks.py       LipschitzMLP: K-Lipschitz for every activation and constraint;
 constructions.py  the theorems as networks with explicit weights
 wasserstein.py    critics for W_1 beside the exact value
 isometry.py       jacobian_spectrum at the start of training; undead_share
-classify.py       clean, attacked and certified accuracy of one trained classifier
-gan.py            a critic between a data set and a WGAN; the LWGAN
 """
 
-from nnlib.groupsort.classify import classify, classify_run, margin, train_classifier
 from nnlib.groupsort.constructions import (
     abs_from_maxmin,
     absolute_value,
@@ -25,7 +22,6 @@ from nnlib.groupsort.constructions import (
     orthonormalised,
     relu_ceiling,
 )
-from nnlib.groupsort.gan import gan_distance, gan_run, lipschitz_critic, train_gan
 from nnlib.groupsort.isometry import jacobian_spectrum, undead_share
 from nnlib.groupsort.layers import ParsevalLinear, RowLinear, SpectralLinear, project_rows
 from nnlib.groupsort.networks import CONSTRAINTS, JacobianPenalty, LipschitzMLP, plain_mlp
@@ -50,25 +46,17 @@ __all__ = [
     "absolute_value_critic",
     "absolute_value_run",
     "affine",
-    "classify",
-    "classify_run",
     "cone_run",
     "full_sort_from_maxmin",
-    "gan_distance",
-    "gan_run",
     "jacobian_spectrum",
     "lattice_interpolant",
     "leaky_relu_from_maxmin",
-    "lipschitz_critic",
-    "margin",
     "maxmin_from_abs",
     "maxmin_from_full_sort",
     "orthonormalised",
     "plain_mlp",
     "project_rows",
     "relu_ceiling",
-    "train_classifier",
     "train_critic",
-    "train_gan",
     "undead_share",
 ]

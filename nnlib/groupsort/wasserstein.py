@@ -7,14 +7,14 @@ Paper: arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from nnlib.groupsort.networks import LipschitzMLP
 from nnlib.lipschitz import dual_value, exact_distance, lipschitz_constant, project_
-from nnlib.training import evaluating
+from nnlib.modes import evaluating
 
 Sampler = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]  # (n, generator) -> points of P and of Q
 
@@ -68,7 +68,7 @@ def train_critic(
     clip: float | None = None,
     watch: Sequence[int] = (),
     watched: Callable[[nn.Module], dict] | None = None,
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """Maximise E_P f - E_Q f by Adam, with a learning rate that falls to zero along a cosine.
 
     Args:
@@ -119,7 +119,7 @@ def train_critic(
             with evaluating(critic), torch.no_grad():
                 rows[-1] |= watched(critic)
     critic.eval()
-    return pd.DataFrame(rows)
+    return rows
 
 
 def cone_run(

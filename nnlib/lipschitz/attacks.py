@@ -5,14 +5,14 @@ Paper: Madry et al., arXiv 1706.06083; used in arXiv 1811.05381, section 5. Chap
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from nnlib.lipschitz.certificates import Certificate, margins
-from nnlib.training import evaluating
+from nnlib.modes import evaluating
 
 
 class CertificateBroken(AssertionError):
@@ -112,7 +112,7 @@ def pgd(
 
 def accuracies(
     model: nn.Module, split: tuple[Tensor, Tensor], certificate: Certificate, epsilons: Sequence[float], **options
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """Clean, attacked and certified accuracy on the same points.
 
     Args:
@@ -123,7 +123,7 @@ def accuracies(
         options: For :func:`pgd`.
 
     Returns:
-        One row a radius: ``epsilon, clean, attacked, certified``.
+        A dict for each radius: ``epsilon, clean, attacked, certified``.
 
     Raises:
         CertificateBroken: where an attack succeeds within a certified radius.
@@ -141,7 +141,7 @@ def accuracies(
             raise CertificateBroken(f"the attack within {epsilon} changed certified points {broken[:5]}")
         share = {"clean": certificate.correct, "attacked": survives, "certified": safe}
         rows.append({"epsilon": epsilon} | {name: which.double().mean().item() for name, which in share.items()})
-    return pd.DataFrame(rows)
+    return rows
 
 
 def _margin(logits: Tensor, y: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.linalg import vector_norm
 
 from nnlib.lipschitz.norms import DUAL, dense_norm
 from nnlib.lipschitz.report import LayerBound, layer_bounds
-from nnlib.training import evaluating
+from nnlib.modes import evaluating
 
 HEADS = ("joint", "rows", "pairs")
 

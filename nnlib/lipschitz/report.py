@@ -8,15 +8,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from nnlib.lipschitz.layers import Norms, layer_bound
 from nnlib.lipschitz.norms import DUAL
-from nnlib.training import evaluating
+from nnlib.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class LipschitzReport:
     """Bounds from above and from below on a network's Lipschitz constant, layer by layer.
 
     Args:
-        frame: One row a layer: ``layer, kind, bound, residual, attained, lost``. ``attained`` is the factor by which
-            the steepest gradient found changes its norm on its way back through the layer, ``lost`` is
+        rows: A dict for each layer: ``layer, kind, bound, residual, attained, lost``. ``attained`` is the factor by
+            which the steepest gradient found changes its norm on its way back through the layer, ``lost`` is
             1 - attained / bound.
         upper: Product of the bounds: proven.
         lower: Product of the attained factors, the norm of the Jacobian at ``point``: a bound from below.
@@ -52,7 +52,7 @@ class LipschitzReport:
         norms: (p, q) of input and output.
     """
 
-    frame: pd.DataFrame
+    rows: list[dict[str, Any]]
     upper: float
     lower: float
     point: Tensor
@@ -175,17 +175,18 @@ def lipschitz_report(
         jacobian = torch.cat([jacobians(model, part) for part in met.split(64)])
         best = int(_operator_norms(jacobian, norms).argmax())
         gains = _path(rows, met[best : best + 1], _dual_vector(jacobian[best], norms))
-    frame = pd.DataFrame(
+    told = [
         {
-            "layer": [row.name for row in rows],
-            "kind": [type(row.layer).__name__ for row in rows],
-            "bound": [row.bound for row in rows],
-            "residual": [row.residual for row in rows],
-            "attained": gains,
+            "layer": row.name,
+            "kind": type(row.layer).__name__,
+            "bound": row.bound,
+            "residual": row.residual,
+            "attained": gain,
+            "lost": max(0.0, 1 - gain / row.bound) if row.bound else 0.0,
         }
-    )
-    frame["lost"] = (1 - frame.attained / frame.bound).clip(lower=0)
-    return LipschitzReport(frame, math.prod(frame.bound), math.prod(gains), met[best], norms)
+        for row, gain in zip(rows, gains, strict=True)
+    ]
+    return LipschitzReport(told, math.prod(row.bound for row in rows), math.prod(gains), met[best], norms)
 
 
 @torch.enable_grad()

@@ -10,8 +10,6 @@ conditions.py      the two conditions and the step size of the theorem, as numbe
 kfac.py            K-FAC's operator on the outputs, and leverage scores
 losses.py          strongly convex losses and their rate
 generalisation.py  the quantity of the generalisation bound, the bound, and what the infinite network predicts
-problems.py        points on the sphere, two classes of images
-measure.py         the chapter's experiments, one row a run
 """
 
 from nnlib.natural_gradient.conditions import certified_radius, largest_lr, radius, stability_constant
@@ -19,23 +17,13 @@ from nnlib.natural_gradient.function_space import gram, jacobian_change, natural
 from nnlib.natural_gradient.generalisation import complexity, flip_labels, interpolate, loss_bound
 from nnlib.natural_gradient.kfac import kfac_operator, leverage_scores
 from nnlib.natural_gradient.losses import SQUARED, Loss, logistic
-from nnlib.natural_gradient.measure import (
-    PROBLEMS,
-    measure_conditioning,
-    measure_noise,
-    measure_pair,
-    measure_run,
-)
-from nnlib.natural_gradient.problems import Problem, pair, sphere
 from nnlib.natural_gradient.train import METHODS, Run, ideal_run, stable_lr, train
 from nnlib.natural_gradient.two_layer import TwoLayer, infinite_gram
 
 __all__ = [
     "METHODS",
-    "PROBLEMS",
     "SQUARED",
     "Loss",
-    "Problem",
     "Run",
     "TwoLayer",
     "certified_radius",
@@ -51,15 +39,9 @@ __all__ = [
     "leverage_scores",
     "logistic",
     "loss_bound",
-    "measure_conditioning",
-    "measure_noise",
-    "measure_pair",
-    "measure_run",
     "natural_gradient",
-    "pair",
     "pull_back",
     "radius",
-    "sphere",
     "stability_constant",
     "stable_lr",
     "train",

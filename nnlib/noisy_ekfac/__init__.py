@@ -11,8 +11,6 @@ Chapter: ``book/noisy_ekfac.ipynb``.
 * ``paired``, ``verdict``: is one method better than another, beyond what splits and seeds explain?
 """
 
-from nnlib.noisy_ekfac.classification import classify
-from nnlib.noisy_ekfac.compare import paired, verdict
 from nnlib.noisy_ekfac.optimizers import OPTIMIZERS, BayesByBackprop, NoisyAdam, NoisyEKFAC, NoisyKFAC
 from nnlib.noisy_ekfac.posteriors import (
     METHODS,
@@ -21,7 +19,6 @@ from nnlib.noisy_ekfac.posteriors import (
     MatrixVariate,
     MeanField,
 )
-from nnlib.noisy_ekfac.regression import fit_regression
 from nnlib.noisy_ekfac.statistics import Locations, Rows
 
 __all__ = [
@@ -37,8 +34,4 @@ __all__ = [
     "NoisyEKFAC",
     "NoisyKFAC",
     "Rows",
-    "classify",
-    "fit_regression",
-    "paired",
-    "verdict",
 ]

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from nnlib.bayes import Categorical
 from nnlib.curvature import blocks, joint_weight
 from nnlib.curvature.capture import Capture, output_vectors
+from nnlib.modes import evaluating
 from nnlib.noisy_ekfac.posteriors import Diagonal, EigenvalueCorrected, MatrixVariate, MeanField, Posterior
 from nnlib.noisy_ekfac.statistics import Locations, Rows
-from nnlib.training import evaluating
 
 
 class NoisyOptimizer:

@@ -12,7 +12,6 @@ search.py    the search behind it
 schedule.py  optimal_schedule: the best piecewise constant learning rate
 bounds.py    examples that no method can do without; the line of perfect scaling
 critical.py  critical_batch_size in three definitions; gradient_noise_scale
-neural.py    the same measurement on networks
 """
 
 from nnlib.nqm.bounds import examples_lower_bound, perfect_scaling

@@ -6,9 +6,9 @@ Paper: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb.
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from nnlib.nqm.bounds import check_target
 from nnlib.nqm.methods import SGD, HeavyBall, IterateAverage, Schedule, check_power
@@ -57,12 +57,12 @@ class StepsCurve:
         tuned = {} if extra is None else {extra: float(getattr(self, extra)[index])}
         return self.method_class(lr=float(self.lr[index]), power=self.power, **tuned)
 
-    def to_frame(self):
-        """One row a batch size: batch_size, steps, examples, lr, effective_lr, and momentum or decay."""
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict for each batch size: batch_size, steps, examples, lr, effective_lr, and momentum or decay."""
         extra = EXTRA[self.method_class]
-        columns = {"batch_size": self.batch_sizes, "steps": self.steps, "examples": self.examples, "lr": self.lr}
-        columns["effective_lr"] = self.effective_lr
-        return pd.DataFrame(columns if extra is None else columns | {extra: getattr(self, extra)})
+        names = ["batch_size", "steps", "examples", "lr", "effective_lr", *([] if extra is None else [extra])]
+        columns = [getattr(self, "batch_sizes" if name == "batch_size" else name).tolist() for name in names]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def steps_to_target(problem, method_class, batch_sizes, target, power=0.0):

@@ -10,15 +10,12 @@ rnn.py             RevGRU and RevLSTM with the interface of torch.nn.GRU and tor
 memory.py          what is kept for the backward pass, as the paper counts and as bytes that are held
 language_model.py  the same language model around RevGRU, RevLSTM, GRU and LSTM
 translation.py     encoder and decoder with attention to states, a slice of them, or words
-evaluate.py        training with carried states, perplexity, BLEU
 check.py           the angle between gradients run backwards and those of autograd
-repeat.py          the task that a network without forgetting cannot do
 language_runs.py, translation_runs.py   the experiments of the chapter
 """
 
 from nnlib.reversible_rnn.cells import GRU, LSTM, Cell, Update, limited
 from nnlib.reversible_rnn.check import gradient_cosine
-from nnlib.reversible_rnn.evaluate import bleu, nats, train_language_model
 from nnlib.reversible_rnn.fixed_point import (
     InformationBuffer,
     multiply,
@@ -50,18 +47,15 @@ __all__ = [
     "Translator",
     "Update",
     "attend",
-    "bleu",
     "gradient_cosine",
     "held_bytes",
     "limited",
     "multiply",
-    "nats",
     "paper_memory",
     "recurrent",
     "to_fixed",
     "to_float",
     "to_gate",
-    "train_language_model",
     "translate",
     "unmultiply",
 ]

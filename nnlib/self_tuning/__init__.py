@@ -13,21 +13,15 @@ augment.py          cutout and colour jitter on tensors
 train.py            ordinary training at fixed or scheduled values: replay of what a tuner found
 ridge.py            where everything is known exactly: ridge regression
 tune_ridge.py       both tuners there, in exact expectation, and descent along hypergradients
-networks.py         an MLP, a small CNN, AlexNet and a language model with named regularisers
-workloads.py        networks, data and hyperparameters of the chapter
-search.py           grid, random, Bayesian and median-pruned search by optuna, at one budget
-compare.py          the experiments: tuners beside searches, schedules, starts
-laptop.py           their sizes
 """
 
 from nnlib.self_tuning.augment import ColorJitter, Cutout, ScaleNoise
 from nnlib.self_tuning.hyperparameters import Hyperparameter, Space
 from nnlib.self_tuning.layers import ResponseConv2d, ResponseEmbedding, ResponseLinear
 from nnlib.self_tuning.lstm import LSTM, ResponseLSTM
-from nnlib.self_tuning.networks import LanguageModel, alexnet, mlp, small_cnn
 from nnlib.self_tuning.regularizers import Dropout, EmbeddingDropout, InputNoise, activation_penalty, slowness_penalty
 from nnlib.self_tuning.response import BestResponse, respond
-from nnlib.self_tuning.ridge import Ridge, diabetes, joint_hessian
+from nnlib.self_tuning.ridge import Ridge, joint_hessian
 from nnlib.self_tuning.setting import Setting, set_values
 from nnlib.self_tuning.train import noisy, replay, sinusoid, squared_norm, train
 from nnlib.self_tuning.tuner import SelfTuner
@@ -41,7 +35,6 @@ __all__ = [
     "EmbeddingDropout",
     "Hyperparameter",
     "InputNoise",
-    "LanguageModel",
     "ResponseConv2d",
     "ResponseEmbedding",
     "ResponseLSTM",
@@ -52,17 +45,13 @@ __all__ = [
     "Setting",
     "Space",
     "activation_penalty",
-    "alexnet",
-    "diabetes",
     "joint_hessian",
-    "mlp",
     "noisy",
     "replay",
     "respond",
     "set_values",
     "sinusoid",
     "slowness_penalty",
-    "small_cnn",
     "squared_norm",
     "train",
 ]

@@ -8,12 +8,10 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from nnlib.data import Split, load
-from nnlib.data.uci import permutation
+from nnlib.training import Split
 
 
 @dataclass(frozen=True)
@@ -24,9 +22,12 @@ class Ridge:
         train: Inputs (n, d) and targets (n,).
         validation: Inputs (m, d) and targets (m,).
 
-    >>> problem = diabetes()
-    >>> tuple(problem.train.x.shape), tuple(problem.validation.x.shape)
-    ((100, 10), (171, 10))
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(60, 5, generator=generator, dtype=torch.float64)
+    >>> y = x[:, 0] + torch.randn(60, generator=generator, dtype=torch.float64)
+    >>> problem = Ridge(Split(x[:20], y[:20]), Split(x[20:], y[20:]))
+    >>> abs(problem.hypergradient(problem.optimum())) < 1e-9
+    True
     """
 
     train: Split
@@ -118,7 +119,11 @@ def joint_hessian(problem: Ridge, lam: float, sigma: float, *, centred: bool) ->
 
     The response is w_0 + v r, with r = eps where it is centred (Delta-STN) and r = lambda + eps where not (STN).
 
-    >>> condition = lambda centred: float(torch.linalg.cond(joint_hessian(diabetes(), -6, 0.5, centred=centred)))
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(60, 5, generator=generator, dtype=torch.float64)
+    >>> y = x[:, 0] + torch.randn(60, generator=generator, dtype=torch.float64)
+    >>> problem = Ridge(Split(x[:20], y[:20]), Split(x[20:], y[20:]))
+    >>> condition = lambda centred: float(torch.linalg.cond(joint_hessian(problem, -6, 0.5, centred=centred)))
     >>> condition(False) > 100 * condition(True)
     True
     """
@@ -135,17 +140,3 @@ def joint_hessian(problem: Ridge, lam: float, sigma: float, *, centred: bool) ->
 def eye_like(matrix: Tensor) -> Tensor:
     """The identity of the size, device and dtype of a square matrix."""
     return torch.eye(len(matrix), device=matrix.device, dtype=matrix.dtype)
-
-
-def diabetes() -> Ridge:
-    """The diabetes set of scikit-learn, shuffled, standardised: 100 examples for training, 171 for validation.
-
-    The other 171 stay aside. Means and scales of inputs and targets are those of the whole set.
-    """
-    parts = load("diabetes")
-    x, y = (torch.cat([getattr(parts, name)[i] for name in ("train", "validation", "test")]) for i in (0, 1))
-    x, y = x.to(torch.float64), y.to(torch.float64).flatten()
-    drawn = permutation(len(y), 0)  # the loader's order, undone; then shuffled once and for all
-    order = drawn.argsort()[torch.from_numpy(np.random.default_rng(0).permutation(len(y)))]
-    x, y = ((t - t.mean(0)) / t.std(0, correction=0) for t in (x[order], y[order]))
-    return Ridge(Split(x[:100], y[:100]), Split(x[100:271], y[100:271]))

@@ -5,17 +5,17 @@ The other half of every comparison: fixed values, noisy ones, a recorded schedul
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from nnlib.data import Split
+from nnlib.modes import NonFiniteLoss, evaluating
 from nnlib.self_tuning.setting import set_values
-from nnlib.training import NonFiniteLoss, evaluating
+from nnlib.training import Split
 
 Values = Mapping[str, float]
 Evaluate = Callable[[object], dict[str, float]]
@@ -79,7 +79,7 @@ def train(
     evaluate: Evaluate | None = None,
     evaluate_every: int = 100,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """Train an ordinary network in place, at constant hyperparameters or at those of each step.
 
     Args:
@@ -107,10 +107,8 @@ def train(
     >>> loss = lambda outputs, y, values: nn.functional.mse_loss(outputs, y)
     >>> network = nn.Sequential(Dropout("rate"), nn.Linear(2, 1))
     >>> history = train(network, loss, data, lambda step: {"rate": step / 400}, steps=200, lr=0.01, batch_size=4)
-    >>> history[["step", "rate"]]
-       step    rate
-    0   100  0.2475
-    1   200  0.4975
+    >>> [(row["step"], row["rate"]) for row in history]
+    [(100, 0.2475), (200, 0.4975)]
     """
     parameter = next(network.parameters())
     generator = torch.Generator(parameter.device).manual_seed(seed)
@@ -135,35 +133,35 @@ def train(
                 raise NonFiniteLoss(step + 1, value)
             row = {"step": step + 1, "train_loss": value} | {name: float(v) for name, v in values.items()}
             rows.append(row | (evaluate(network) if evaluate is not None else {}))
-    return pd.DataFrame(rows)
+    return rows
 
 
-def replay(history: pd.DataFrame, names: Iterable[str]) -> Callable[[int], dict]:
+def replay(history: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Callable[[int], dict]:
     """The schedule that a tuner left behind, as a function of the step, for ``train``.
 
     Args:
-        history: From ``SelfTuner.fit``, or read back from its CSV.
-        names: The hyperparameters' columns.
+        history: The rows of ``SelfTuner.fit``, or what was read back of them.
+        names: Of the hyperparameters.
 
     Returns:
         ``schedule(step)``: the values that the tuner used at that training step. A row holds those used up to its step;
         after the last row, its values stay.
 
     Raises:
-        ValueError: where a column is missing, or the steps do not rise.
+        ValueError: where a row lacks one of them, or the steps do not rise.
 
-    >>> history = pd.DataFrame({"step": [5, 10], "rate": [0.1, 0.2]})
+    >>> history = [{"step": 5, "rate": 0.1}, {"step": 10, "rate": 0.2}]
     >>> schedule = replay(history, ["rate"])
     >>> [schedule(step)["rate"] for step in (0, 4, 5, 99)]
     [0.1, 0.1, 0.2, 0.2]
     """
     names = list(names)
-    if missing := {"step", *names} - set(history.columns):
+    if missing := {name for row in history for name in ("step", *names) if name not in row}:
         raise ValueError(f"the history lacks {', '.join(sorted(missing))}")
-    steps = history.step.tolist()
+    steps = [row["step"] for row in history]
     if not steps or steps != sorted(set(steps)):
         raise ValueError("the steps of a history must rise, and there must be at least one")
-    rows = history[names].to_dict("records")
+    rows = [{name: row[name] for name in names} for row in history]
 
     def schedule(step: int) -> dict:
         return rows[min(bisect.bisect_left(steps, step + 1), len(rows) - 1)]

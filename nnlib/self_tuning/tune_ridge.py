@@ -5,8 +5,8 @@ Papers: arXiv 1903.03088, section 3; arXiv 2010.13514, section 3. Chapter: ``boo
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.optim import Adam
@@ -15,6 +15,18 @@ from nnlib.self_tuning.ridge import Ridge, eye_like, joint_hessian
 
 VARIANTS = ("delta", "stn")
 FAR = 1e6  # beyond, a run has diverged: the standardised problem's weights are of size 1
+
+
+class RidgeRun(NamedTuple):
+    """What :func:`tune` leaves behind.
+
+    Args:
+        rows: A dict for each step of lambda: ``step``, ``lam``, ``response_error`` |v - dw*/dlambda| / |dw*/dlambda|.
+        diverged: The weights left the problem's scale; the rows end there.
+    """
+
+    rows: list[dict[str, Any]]
+    diverged: bool
 
 
 def tune(
@@ -27,7 +39,7 @@ def tune(
     hyper_lr: float = 0.02,
     train_steps: int = 5,
     steps: int = 600,
-) -> pd.DataFrame:
+) -> RidgeRun:
     """Gradient descent on the expected training loss of w_0 + v r, in turn with Adam's steps on lambda.
 
     The response input r is eps for ``delta`` and lambda + eps for ``stn``, eps ~ N(0, sigma²). ``stn`` descends in
@@ -44,17 +56,19 @@ def tune(
         steps: Steps of lambda.
 
     Returns:
-        A row a step of lambda: ``step``, ``lam``, ``response_error`` |v - dw*/dlambda| / |dw*/dlambda|.
-        Where the weights diverge the frame ends; ``attrs["diverged"]`` says so.
+        A :class:`RidgeRun`.
 
     Raises:
         ValueError: for another variant, or a scale or number that is not positive.
 
     Chapter: ``book/self_tuning.ipynb``.
 
-    >>> from nnlib.self_tuning.ridge import diabetes
-    >>> runs = [tune(diabetes(), variant, -6.0, steps=20) for variant in ("delta", "stn")]
-    >>> [run.attrs["diverged"] for run in runs]
+    >>> from nnlib.training import Split
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(60, 5, generator=generator, dtype=torch.float64)
+    >>> y = x[:, 0] + torch.randn(60, generator=generator, dtype=torch.float64)
+    >>> problem = Ridge(Split(x[:20], y[:20]), Split(x[20:], y[20:]))
+    >>> [tune(problem, variant, -6.0, steps=60).diverged for variant in ("delta", "stn")]
     [False, True]
     """
     if variant not in VARIANTS:
@@ -81,9 +95,7 @@ def tune(
         exact = problem.jacobian(at)
         found = {"step": step, "lam": at, "response_error": float((v - exact).norm() / exact.norm())}
         rows.append(found)
-    frame = pd.DataFrame(rows, columns=["step", "lam", "response_error"])
-    frame.attrs["diverged"] = diverged
-    return frame
+    return RidgeRun(rows, diverged)
 
 
 def _descent(problem: Ridge, variant: str, lam: float, sigma: float, lr: float) -> tuple[Tensor, Tensor]:
@@ -109,8 +121,11 @@ def descend(hypergradient: Callable[[float], float], start: float, *, lr: float 
         lr: Of Adam.
         steps: Number of steps; each costs a solve, or an unrolled training.
 
-    >>> from nnlib.self_tuning.ridge import diabetes
-    >>> problem = diabetes()
+    >>> from nnlib.training import Split
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(60, 5, generator=generator, dtype=torch.float64)
+    >>> y = x[:, 0] + torch.randn(60, generator=generator, dtype=torch.float64)
+    >>> problem = Ridge(Split(x[:20], y[:20]), Split(x[20:], y[20:]))
     >>> abs(descend(problem.hypergradient, -1.0) - problem.optimum()) < 0.02
     True
     """

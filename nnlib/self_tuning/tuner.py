@@ -9,18 +9,18 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import islice
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
-from nnlib.data import Split
+from nnlib.modes import NonFiniteLoss
 from nnlib.self_tuning.response import BestResponse
 from nnlib.self_tuning.train import Evaluate, batches, mean_loss, momentum_sgd
-from nnlib.training import NonFiniteLoss
+from nnlib.training import Split
 
 VARIANTS = ("delta", "stn")
 
@@ -226,7 +226,7 @@ class SelfTuner:
         steps: int,
         batch_size: int | None = None,
         evaluate: Evaluate | None = None,
-    ) -> pd.DataFrame:
+    ) -> list[dict[str, Any]]:
         """Train for some steps; a validation step follows every ``train_steps``, the first after the warm-up.
 
         Args:
@@ -237,9 +237,9 @@ class SelfTuner:
             evaluate: Called after each validation step with the tuner; what it returns by name joins the row.
 
         Returns:
-            One row for each validation step: ``step`` (training steps so far), ``train_loss``, ``validation_loss`` (of
-            one batch), a column for each hyperparameter and ``sigma <name>`` for its scale. Its ``step`` and
-            hyperparameters are the schedule that ``replay`` takes; as CSV it comes back the same.
+            A dict for each validation step: ``step`` (training steps so far), ``train_loss``, ``validation_loss`` (of
+            one batch), each hyperparameter and ``sigma <name>`` for its scale. Its ``step`` and
+            hyperparameters are the schedule that ``replay`` takes.
         """
         train, validation = (
             batches(part, batch_size, self.order) if isinstance(part, Split) else iter(part)
@@ -257,7 +257,7 @@ class SelfTuner:
             rows.append(row | before | {f"sigma {name}": value for name, value in sigmas})
             if evaluate is not None:
                 rows[-1] |= evaluate(self)
-        return pd.DataFrame(rows)
+        return rows
 
 
 def _is_text(batch: Split) -> bool:

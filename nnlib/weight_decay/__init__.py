@@ -7,14 +7,9 @@ optimizers.py  SGD, Adam, K-FAC-G and K-FAC-F, each without decay, with L2 and w
 invariance.py  mechanism 1: weights whose length the function ignores; effective learning rate; equilibrium
 sphere.py      the same on a loss on the sphere, small enough to follow every step
 damping.py     mechanism 3: damping seen by the direction of the weights; curvature of normalised weights
-train.py       one training run with everything the chapter measures, mechanism 2's norms among them
-follow.py      runs followed epoch by epoch: the norm transfer, the curvature of normalised weights
-laptop.py      the runs of the laptop profile: hyperparameters and cells for a sweep
-paper.py       the paper's runs of VGG16 and ResNet32 on CIFAR-10
 """
 
 from nnlib.weight_decay.damping import damped_direction, effective_damping, normalised_curvature
-from nnlib.weight_decay.follow import follow_curvature, transfer
 from nnlib.weight_decay.invariance import (
     effective_lr,
     equilibrium_norm,
@@ -26,18 +21,13 @@ from nnlib.weight_decay.invariance import (
     weight_norms,
 )
 from nnlib.weight_decay.optimizers import DECAYS, METHODS, WHERE, DecoupledSGD, decayed_layers, make_optimizer
-from nnlib.weight_decay.paper import PAPER, Recipe, paper_row, run_paper
 from nnlib.weight_decay.sphere import Sphere, walk
-from nnlib.weight_decay.train import MEASURED, measure, prepared, train
 
 __all__ = [
     "DECAYS",
-    "MEASURED",
     "METHODS",
-    "PAPER",
     "WHERE",
     "DecoupledSGD",
-    "Recipe",
     "Sphere",
     "damped_direction",
     "decayed_layers",
@@ -45,19 +35,12 @@ __all__ = [
     "effective_lr",
     "equilibrium_norm",
     "equilibrium_turn",
-    "follow_curvature",
     "invariant_layers",
     "make_optimizer",
     "matched_lr",
-    "measure",
     "normalised_curvature",
-    "paper_row",
-    "prepared",
     "rescale_",
-    "run_paper",
     "set_norms_",
-    "train",
-    "transfer",
     "walk",
     "weight_norms",
 ]

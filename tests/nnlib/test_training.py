@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.data import Dataset, Split
 from nnlib.models import MLP
-from nnlib.training import NonFiniteLoss, device, evaluate, fit
+from nnlib.modes import NonFiniteLoss
+from nnlib.training import Dataset, Split, device, evaluate, fit
 
 
 @pytest.fixture
@@ -94,15 +94,15 @@ def test_run_does_not_touch_the_global_generator(data):
 def test_epochs_are_whole_passes_and_measured_at_their_ends(data):
     _, history = train(data, steps=None, epochs=4)
     assert history.steps == 4 * (50 // 16)
-    assert sorted(set(history.frame.step)) == [3, 6, 9, 12]
+    assert sorted(set(pd.DataFrame(history.rows).step)) == [3, 6, 9, 12]
 
 
 def test_history_holds_what_evaluate_says_of_the_final_model(data):
     model, history = train(data, decays=[0.9], evaluate_at=[0, 20])
-    last = history.frame[history.frame.step == 20].set_index(["decay", "split"])
+    last = pd.DataFrame(history.rows)[pd.DataFrame(history.rows).step == 20].set_index(["decay", "split"])
     assert last.loc[(0.0, "train"), "loss"] == evaluate(model, data.train)["loss"]
     assert last.loc[(0.9, "validation"), "loss"] == evaluate(history.averages[0.9], data.validation)["loss"]
-    first = history.frame[history.frame.step == 0].set_index(["decay", "split"])
+    first = pd.DataFrame(history.rows)[pd.DataFrame(history.rows).step == 0].set_index(["decay", "split"])
     assert first.loc[(0.0, "train"), "loss"] == evaluate(network(), data.train)["loss"]
 
 
@@ -130,7 +130,7 @@ def test_real_targets_have_no_accuracy(data):
 
 def test_stop_ends_training_at_the_evaluation_that_asks_for_it(data):
     _, history = train(data, steps=500, evaluate_at=range(0, 501, 5), stop=lambda rows: rows[0]["loss"] < 0.5)
-    losses = history.frame[history.frame.split == "train"].set_index("step").loss
+    losses = pd.DataFrame(history.rows)[pd.DataFrame(history.rows).split == "train"].set_index("step").loss
     assert 0 < history.steps < 500 and history.steps == losses.index[-1]
     assert losses.iloc[-1] < 0.5 and (losses.iloc[:-1] >= 0.5).all()
 
@@ -140,7 +140,7 @@ def test_model_keeps_the_weights_of_lowest_validation_loss(data):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=3.0)
     history = fit(model, data, optimizer, batch_size=5, steps=60, evaluate_at=range(61), keep_best=True, progress=False)
-    losses = history.frame[history.frame.split == "validation"].set_index("step").loss
+    losses = pd.DataFrame(history.rows)[pd.DataFrame(history.rows).split == "validation"].set_index("step").loss
     assert history.best_step == losses.idxmin() != 60
     assert evaluate(model, data.validation)["loss"] == losses.min()
 
@@ -166,7 +166,7 @@ def test_resumed_run_equals_an_unbroken_one_bit_by_bit(data, tmp_path, name, cut
         train(data, name, stop=interrupt, **saving)
     resumed, history_again = train(data, name, model=network(seed=99 if cut >= 5 else 0), **saving)
     assert torch.equal(weights(unbroken), weights(resumed))
-    pd.testing.assert_frame_equal(history.frame, history_again.frame, check_exact=True)
+    pd.testing.assert_frame_equal(pd.DataFrame(history.rows), pd.DataFrame(history_again.rows), check_exact=True)
     assert history.best_step == history_again.best_step
     for decay in (0.5, 0.9):
         assert torch.equal(weights(history.averages[decay]), weights(history_again.averages[decay]))
@@ -178,7 +178,7 @@ def test_finished_run_is_read_back_and_not_repeated(data, tmp_path):
     before = os.stat(tmp_path / "run.pt").st_mtime_ns
     _, history_again = train(data, model=again, checkpoint=tmp_path / "run.pt")
     assert torch.equal(weights(model), weights(again))
-    pd.testing.assert_frame_equal(history.frame, history_again.frame)
+    pd.testing.assert_frame_equal(pd.DataFrame(history.rows), pd.DataFrame(history_again.rows))
     assert os.stat(tmp_path / "run.pt").st_mtime_ns == before
 
 
@@ -267,7 +267,7 @@ def test_every_tensor_that_fit_makes_is_on_the_models_device(data):
     model = network()
     with torch.device("meta"):
         history = fit(model, data, OPTIMIZERS["momentum"](model), batch_size=16, steps=5, decays=[0.9], progress=False)
-    assert history.frame.loss.notna().all()
+    assert pd.DataFrame(history.rows).loss.notna().all()
     assert torch.equal(weights(model), weights(train(data, "momentum", steps=5)[0]))
 
 

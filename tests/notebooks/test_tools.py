@@ -245,7 +245,7 @@ def test_reproduce_runs_with_recording_on_and_leaves_the_notebook_alone(monkeypa
     cells = [
         new_code_cell('profile = "quick"\nseed = 0', metadata={"tags": ["parameters"]}),
         new_code_cell(
-            "from nnlib.experiments import record\n"
+            "from tenpapers.runs import record\n"
             "record('demo', 'one', statement='A claim of the demo.', where='section 1', ours=profile == 'laptop',\n"
             "       verdict='agrees', test='tests/t.py::test_t', profile=profile, data='none', seconds=0, config={})"
         ),

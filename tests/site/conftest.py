@@ -116,8 +116,8 @@ def demo_page(tmp_path_factory) -> Path:
     """A page made of the demo's figures and the book's own assets, without the book."""
     import demo
 
-    from nnlib.explorer import Control, explore
-    from nnlib.quiz import Quiz
+    from tenpapers.page.explorer import Control, explore
+    from tenpapers.page.quiz import Quiz
 
     folder = tmp_path_factory.mktemp("demo")
     for name in ("explorer.js", "explorer.css", "quiz.js"):

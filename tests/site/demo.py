@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from nnlib import figures
+from tenpapers.page import look as figures
 
 
 def waves(frequency: float, shape: str, damped: bool) -> go.Figure:

@@ -19,7 +19,7 @@ import sys
 
 sys.path.insert(0, {folder!r})
 import demo
-from nnlib.explorer import Control, explore
+from tenpapers.page.explorer import Control, explore
 
 frequency = Control([0.5, 1, 2, 4], "frequency", "Hz", start=2)
 explore(demo.waves, frequency=frequency, shape=["sine", "square"], damped=[False, True])

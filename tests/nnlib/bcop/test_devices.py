@@ -13,8 +13,6 @@ from nnlib.bcop import (
     double,
     factorize_1d,
     gains,
-    gaussian_images,
-    gradient_norms,
     island_kernel,
     operator_matrix,
     orthogonality_residual,
@@ -22,6 +20,7 @@ from nnlib.bcop import (
     smallest_gain,
 )
 from nnlib.lipschitz import certify
+from tenpapers.bcop import gaussian_images, gradient_norms
 from tests.devices import same_without_a_default_device
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.bcop import ARCHITECTURES, METHODS, LipschitzCNN, gradient_norms, measure, recipes, run, train_classifier
-from nnlib.data import load
+from nnlib.bcop import ARCHITECTURES, METHODS, LipschitzCNN
 from nnlib.lipschitz import conv_singular_values, lipschitz_constant, lipschitz_report
+from tenpapers.bcop import gradient_norms, measure, recipes, run, train_classifier
+from tenpapers.data import load
 
 F64 = torch.float64
 

@@ -3,15 +3,16 @@
 import copy
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from nnlib.curvature import KFAC, Kronecker, NonFiniteGradient, NotPositiveDefinite, factors
-from nnlib.data import load
 from nnlib.models import MLP
 from nnlib.training import fit
+from tenpapers.data import load
 from tests.oracles import curvature as oracle
 from tests.oracles.curvature import draw, randomised
 
@@ -250,7 +251,7 @@ def test_fit_lowers_the_loss_of_digits_and_measuring_takes_no_statistics():
     data, model = load("digits"), MLP([64, 16, 10], seed=0)
     optimizer = KFAC(model, lr=0.03, damping=0.03)
     history = fit(model, data, optimizer, steps=60, batch_size=64, evaluate_at=[0, 25, 60])
-    losses = history.frame.query("split == 'validation'").loss.tolist()
+    losses = pd.DataFrame(history.rows).query("split == 'validation'").loss.tolist()
     assert losses[-1] < 0.3 < losses[0]
     assert optimizer.curvature["layers.1"].count == 6
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.data.dataset import Dataset, Split
 from nnlib.eigendamage import (
     METHODS,
     cost,
@@ -17,6 +16,7 @@ from nnlib.eigendamage import (
     separate,
     train,
 )
+from nnlib.training import Dataset, Split
 
 
 def net(dtype):

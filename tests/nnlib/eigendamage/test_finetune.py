@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.data import load
-from nnlib.data.dataset import Dataset, Split
 from nnlib.eigendamage import Bottleneck, prune, prune_iteratively, reestimate_batch_norm, train
 from nnlib.models import MLP
-from nnlib.training import evaluate
+from nnlib.training import Dataset, Split, evaluate
+from tenpapers.data import load
 from tests.oracles.curvature import draw, randomised
 
 
@@ -87,9 +86,11 @@ def test_rounds_prune_what_the_last_round_left_and_train_each():
     rounds = prune_iteratively(model, data.train.x.double(), 4, trained.append, ratio=0.5, fisher="exact")
     assert [id(pruned.model) for pruned in rounds] == [id(network) for network in trained]
     for earlier, later in pairwise(rounds):
-        pd.testing.assert_series_equal(earlier.layers.parameters_kept, later.layers.parameters, check_names=False)
-        assert (later.layers.outputs_kept >= later.layers.outputs / 2).all()
-    sizes = [int(pruned.layers.parameters_kept.sum()) for pruned in rounds]
+        pd.testing.assert_series_equal(
+            pd.DataFrame(earlier.layers).parameters_kept, pd.DataFrame(later.layers).parameters, check_names=False
+        )
+        assert (pd.DataFrame(later.layers).outputs_kept >= pd.DataFrame(later.layers).outputs / 2).all()
+    sizes = [int(pd.DataFrame(pruned.layers).parameters_kept.sum()) for pruned in rounds]
     assert all(later < earlier for earlier, later in pairwise(sizes))
 
 
@@ -97,8 +98,8 @@ def test_a_dense_layer_is_left_whole_for_ever_where_a_round_may_take_half():
     # A bottleneck of it pays below 41 % of rows and columns, and each round starts anew from all of them.
     data = few()
     rounds = prune_iteratively(MLP([64, 40, 40, 10]), data.train.x, 3, lambda network: None, fisher="exact")
-    assert all(pruned.layers.whole.all() for pruned in rounds)
-    assert not prune(MLP([64, 40, 40, 10]), data.train.x, ratio=0.9, fisher="exact").layers.whole.any()
+    assert all(pd.DataFrame(pruned.layers).whole.all() for pruned in rounds)
+    assert not pd.DataFrame(prune(MLP([64, 40, 40, 10]), data.train.x, ratio=0.9, fisher="exact").layers).whole.any()
 
 
 def test_no_rounds_are_refused():

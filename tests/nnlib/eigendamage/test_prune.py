@@ -3,6 +3,7 @@
 import copy
 import io
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -124,7 +125,7 @@ def test_on_a_linear_network_eigendamage_predicts_the_rise_of_the_loss_exactly(r
     theta = importance(model[0].weight.detach(), eigenbases(model, x, ["0"], **statistics)["0"])
     kept = choose({"rows": theta.sum(1), "columns": theta.sum(0)}, ratio)
     pruned = prune(model, x, ratio=ratio, layers=["0"], **statistics)
-    assert not pruned.layers.whole[0]
+    assert not pd.DataFrame(pruned.layers).whole[0]
     predicted = theta[~torch.outer(kept["rows"], kept["columns"])].sum()
     torch.testing.assert_close(loss(pruned.model, x, y) - loss(model, x, y), predicted)
 
@@ -136,7 +137,7 @@ def test_on_a_linear_network_a_filters_score_is_the_rise_of_the_loss_when_it_goe
     (score, _) = filter_scores(model, x, method, ["0"], damping=0.0, **statistics)["0"]
     pruned = prune(model, x, method, 0.1, layers=["0"], damping=0.0, **statistics)
     torch.testing.assert_close(loss(pruned.model, x, y) - loss(model, x, y), score.min())
-    assert pruned.layers.outputs_kept.tolist() == [9]
+    assert pd.DataFrame(pruned.layers).outputs_kept.tolist() == [9]
 
 
 def test_on_a_linear_network_compensation_for_several_filters_lowers_the_rise():
@@ -153,7 +154,10 @@ def test_with_nothing_pruned_the_network_is_the_original(method, build):
     x = draw(4, 1, 16, 16)
     pruned = prune(model, x, method, ratio=0.0)
     torch.testing.assert_close(pruned.model(x), model(x), rtol=1e-10, atol=1e-10)
-    assert pruned.layers.whole.all() and (pruned.layers.outputs_kept == pruned.layers.outputs).all()
+    assert (
+        pd.DataFrame(pruned.layers).whole.all()
+        and (pd.DataFrame(pruned.layers).outputs_kept == pd.DataFrame(pruned.layers).outputs).all()
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -191,7 +195,7 @@ def test_the_pruned_network_can_be_exported(method, build):
 @pytest.mark.parametrize("method", FILTERS)
 @pytest.mark.parametrize("ratio", [0.2, 0.4, 0.7])
 def test_the_share_of_filters_that_go_is_the_ratio_over_all_layers_until_the_cap_stops_it(method, ratio):
-    layers = prune(vgg(), draw(4, 1, 16, 16), method, ratio).layers
+    layers = pd.DataFrame(prune(vgg(), draw(4, 1, 16, 16), method, ratio).layers)
     gone, asked = layers.outputs.sum() - layers.outputs_kept.sum(), int(ratio * layers.outputs.sum() + 1e-9)
     at_cap = layers.outputs - layers.outputs_kept == (0.95 * layers.outputs + 1e-9).astype(int)
     assert gone == asked or (gone < asked and at_cap.any())
@@ -200,7 +204,7 @@ def test_the_share_of_filters_that_go_is_the_ratio_over_all_layers_until_the_cap
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_layer_loses_more_than_the_cap(method):
-    layers = prune(vgg(), draw(4, 1, 16, 16), method, 0.9, cap=0.5).layers
+    layers = pd.DataFrame(prune(vgg(), draw(4, 1, 16, 16), method, 0.9, cap=0.5).layers)
     assert (layers.outputs_kept >= layers.outputs / 2).all()
     if method == "EigenDamage":
         assert (layers.inputs_kept >= layers.inputs / 2).all()
@@ -208,24 +212,24 @@ def test_no_layer_loses_more_than_the_cap(method):
 
 def test_the_report_counts_what_is_in_the_network():
     pruned = prune(vgg(), draw(4, 1, 16, 16), ratio=0.6)
-    for row in pruned.layers.itertuples():
+    for row in pd.DataFrame(pruned.layers).itertuples():
         layer = pruned.model.get_submodule(row.layer)
         assert isinstance(layer, Bottleneck) != row.whole
         assert sum(p.numel() for p in layer.parameters()) == row.parameters_kept
         core = layer.core if isinstance(layer, Bottleneck) else layer
         assert tuple(core.weight.shape[:2]) == (row.outputs_kept, row.inputs_kept)
-    assert pruned.layers.whole.any() and not pruned.layers.whole.all()
+    assert pd.DataFrame(pruned.layers).whole.any() and not pd.DataFrame(pruned.layers).whole.all()
 
 
 def test_a_layer_stays_whole_exactly_where_its_bottleneck_would_be_larger():
     model, x = MLP([64, 40, 40, 10]), draw(20, 64).float()
     for ratio in (0.2, 0.4, 0.6, 0.8):
-        layers = prune(model, x, ratio=ratio, fisher="exact").layers
+        layers = pd.DataFrame(prune(model, x, ratio=ratio, fisher="exact").layers)
         for row in layers.itertuples():
             assert row.parameters_kept <= row.parameters
             assert row.whole == (row.outputs_kept == row.outputs)
-    assert not prune(model, x, ratio=0.8, fisher="exact").layers.whole.any()
-    assert prune(model, x, ratio=0.2, fisher="exact").layers.whole.all()
+    assert not pd.DataFrame(prune(model, x, ratio=0.8, fisher="exact").layers).whole.any()
+    assert pd.DataFrame(prune(model, x, ratio=0.2, fisher="exact").layers).whole.all()
 
 
 def test_compensation_is_added_before_the_filters_are_removed():
@@ -266,10 +270,10 @@ def test_a_second_pruning_merges_bases_and_depth_stays():
     assert not any(
         isinstance(part, Bottleneck) for m in second.model.modules() if isinstance(m, Bottleneck) for part in m
     )
-    merged = second.layers.set_index("layer")
-    for row in first.layers[~first.layers.whole].itertuples():
+    merged = pd.DataFrame(second.layers).set_index("layer")
+    for row in pd.DataFrame(first.layers)[~pd.DataFrame(first.layers).whole].itertuples():
         assert merged.outputs[row.layer] == row.outputs_kept and merged.inputs[row.layer] == row.inputs_kept
-    assert second.layers.parameters_kept.sum() < first.layers.parameters_kept.sum()
+    assert pd.DataFrame(second.layers).parameters_kept.sum() < pd.DataFrame(first.layers).parameters_kept.sum()
 
 
 def test_layers_run_in_order_and_the_classifier_is_left_out():

@@ -8,7 +8,7 @@ from gpytorch.kernels import LinearKernel, RBFKernel, RQKernel
 
 from nnlib.functional_bnn.gp import gram, log_evidence
 from nnlib.functional_bnn.kernels import ArcCosine, NeuralKernelNetwork, fit_on_subsets
-from nnlib.training import NonFiniteLoss
+from nnlib.modes import NonFiniteLoss
 from tests.oracles.functional_bnn import neural_kernel
 
 

@@ -13,11 +13,11 @@ from nnlib.functional_bnn import (
     gaussian_kl,
     kl_surrogate,
     measurement_set,
-    ornstein_uhlenbeck,
     posterior,
     uniform_points,
 )
 from nnlib.functional_bnn.gp import gram
+from tenpapers.functional_bnn import ornstein_uhlenbeck
 
 
 def generator(seed=0):

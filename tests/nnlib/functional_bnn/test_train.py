@@ -11,15 +11,13 @@ from nnlib.functional_bnn import (
     GaussianProcess,
     StochasticMLP,
     WeightSpace,
-    extrapolate,
     fit,
     posterior,
     predict,
-    sine,
-    toy_prior,
 )
-from nnlib.functional_bnn.toy import toy_network
-from nnlib.training import NonFiniteLoss
+from nnlib.modes import NonFiniteLoss
+from tenpapers.functional_bnn import extrapolate, sine, toy_prior
+from tenpapers.functional_bnn.toy import toy_network
 
 
 class FreeGaussian(nn.Module):

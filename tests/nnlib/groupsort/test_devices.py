@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.data import load
 from nnlib.groupsort import (
     Cones,
     JacobianPenalty,
@@ -15,11 +14,12 @@ from nnlib.groupsort import (
     lattice_interpolant,
     plain_mlp,
     project_rows,
-    train_classifier,
     train_critic,
 )
-from nnlib.groupsort.gan import gan_distance, train_gan
 from nnlib.lipschitz import exact_distance, project_
+from tenpapers.data import load
+from tenpapers.groupsort import train_classifier
+from tenpapers.groupsort.gan import gan_distance, train_gan
 from tests.devices import same_without_a_default_device
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from nnlib.data import load
 from nnlib.groupsort import (
     CONSTRAINTS,
     JacobianPenalty,
@@ -28,6 +27,7 @@ from nnlib.lipschitz import (
     project_every,
 )
 from nnlib.training import fit
+from tenpapers.data import load
 from tests.oracles.groupsort import nearest_in_l1_ball
 from tests.oracles.lipschitz import operator_norm
 

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -168,7 +169,7 @@ def test_an_attack_stays_in_the_box_and_the_ball(p):
 def test_clean_is_at_least_attacked_is_at_least_certified():
     model = network()
     points = split(model)
-    frame = accuracies(model, points, certify(model, points), [0.0, 0.02, 0.05, 0.1, 0.3])
+    frame = pd.DataFrame(accuracies(model, points, certify(model, points), [0.0, 0.02, 0.05, 0.1, 0.3]))
     assert (frame.clean >= frame.attacked).all()
     assert (frame.attacked >= frame.certified).all()
     assert frame.certified.iloc[-1] < frame.attacked.iloc[1]

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -63,7 +64,7 @@ def all_of(dtype):
         "radius": certificate.radius,
         "correct": certificate.correct,
         "point": report.point,
-        "attained": torch.tensor(report.frame.attained.tolist(), device="cpu"),
+        "attained": torch.tensor(pd.DataFrame(report.rows).attained.tolist(), device="cpu"),
         "attack": pgd(model, x, y, 0.3, steps=3),
         "pairs": certify(model, (x, y), head="pairs").radius,
     }

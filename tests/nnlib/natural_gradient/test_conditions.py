@@ -14,10 +14,10 @@ from nnlib.natural_gradient import (
     largest_lr,
     natural_gradient,
     radius,
-    sphere,
     stability_constant,
     train,
 )
+from tenpapers.natural_gradient import sphere
 
 assert_close = torch.testing.assert_close
 X = sphere(n=6, d=4).x

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nnlib import natural_gradient as ng
+from tenpapers import natural_gradient as lab
 from tests.devices import same_without_a_default_device
 
 
@@ -31,14 +32,14 @@ def all_of(x, y, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_tensor_is_made_without_a_device_or_in_another_dtype(dtype):
     """Under a default device without storage everything comes out on the CPU, with the same values as without it."""
-    x, y, *_ = ng.sphere(n=6, d=4).to(dtype=dtype)
+    x, y, *_ = lab.sphere(n=6, d=4).to(dtype=dtype)
     found = same_without_a_default_device(lambda: all_of(x, y, dtype))
     for name, tensors in found.items():
         assert all(tensor.dtype == dtype for tensor in tensors), name
 
 
 def test_problems_are_the_same_whatever_the_default_device():
-    plain = [*ng.sphere(n=5, d=3, gap=0.1)[:4], *ng.pair("digits", 4, 9, 20)[:4]]
+    plain = [*lab.sphere(n=5, d=3, gap=0.1)[:4], *lab.pair("digits", 4, 9, 20)[:4]]
     with torch.device("meta"):
-        found = [*ng.sphere(n=5, d=3, gap=0.1)[:4], *ng.pair("digits", 4, 9, 20)[:4]]
+        found = [*lab.sphere(n=5, d=3, gap=0.1)[:4], *lab.pair("digits", 4, 9, 20)[:4]]
     assert all(torch.equal(a, b) for a, b in zip(plain, found, strict=True))

@@ -12,10 +12,9 @@ from nnlib.natural_gradient import (
     infinite_gram,
     interpolate,
     loss_bound,
-    pair,
-    sphere,
     train,
 )
+from tenpapers.natural_gradient import pair, sphere
 
 assert_close = torch.testing.assert_close
 

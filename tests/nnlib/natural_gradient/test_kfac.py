@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from nnlib import curvature
-from nnlib.natural_gradient import TwoLayer, kfac_operator, leverage_scores, sphere, train
+from nnlib.natural_gradient import TwoLayer, kfac_operator, leverage_scores, train
+from tenpapers.natural_gradient import sphere
 from tests.oracles import natural_gradient as oracle
 
 assert_close = torch.testing.assert_close

@@ -12,11 +12,11 @@ from nnlib.natural_gradient import (
     jacobian_change,
     logistic,
     natural_gradient,
-    sphere,
     stable_lr,
     train,
 )
 from nnlib.natural_gradient.losses import SQUARED
+from tenpapers.natural_gradient import sphere
 
 assert_close = torch.testing.assert_close
 X, Y, *_ = sphere(n=10, d=4)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from nnlib.natural_gradient import TwoLayer, gram, infinite_gram, sphere
+from nnlib.natural_gradient import TwoLayer, gram, infinite_gram
+from tenpapers.natural_gradient import sphere
 from tests.oracles import natural_gradient as oracle
 
 assert_close = torch.testing.assert_close

@@ -6,9 +6,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from nnlib.bayes import Gaussian
-from nnlib.data import load
 from nnlib.models import MLP, SmallCNN
-from nnlib.noisy_ekfac import OPTIMIZERS, NoisyEKFAC, fit_regression
+from nnlib.noisy_ekfac import OPTIMIZERS, NoisyEKFAC
+from tenpapers.data import load
+from tenpapers.noisy_ekfac import fit_regression
 from tests.devices import same_without_a_default_device
 
 METHODS = list(OPTIMIZERS)

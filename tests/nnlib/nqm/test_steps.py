@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nnlib.nqm import (
@@ -316,11 +317,11 @@ def test_momentum_pays_past_the_critical_batch_of_sgd_only(curves):
 
 def test_a_curve_is_a_tidy_table(curves):
     """One row a batch size; effective rates and examples from their definitions."""
-    frame = curves[HeavyBall, 0.0].to_frame()
+    frame = pd.DataFrame(curves[HeavyBall, 0.0].rows())
     assert list(frame.columns) == ["batch_size", "steps", "examples", "lr", "effective_lr", "momentum"]
     np.testing.assert_allclose(frame.effective_lr, frame.lr / (1 - frame.momentum))
     np.testing.assert_allclose(frame.examples, frame.steps * frame.batch_size)
-    assert "decay" in curves[IterateAverage, 0.0].to_frame() and "momentum" not in curves[SGD, 0.0].to_frame()
+    assert "decay" in curves[IterateAverage, 0.0].rows()[0] and "momentum" not in curves[SGD, 0.0].rows()[0]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from nnlib.data import Split
-from nnlib.reversible_rnn import KINDS, LanguageModel, Stored, gradient_cosine, nats, train_language_model
+from nnlib.reversible_rnn import KINDS, LanguageModel, Stored, gradient_cosine
 from nnlib.reversible_rnn.language_model import detached, recurrent
-from nnlib.reversible_rnn.language_runs import SIZES, memory, trained
+from nnlib.training import Split
+from tenpapers.reversible_rnn import nats, train_language_model
+from tenpapers.reversible_rnn.language_runs import SIZES, memory, trained
 from tests.devices import same_without_a_default_device
 
 close = torch.testing.assert_close

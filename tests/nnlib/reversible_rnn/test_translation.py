@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from nnlib.reversible_rnn import CONTEXTS, Translator, attend, bleu, translate
+from nnlib.reversible_rnn import CONTEXTS, Translator, attend, translate
+from tenpapers.reversible_rnn import bleu
 from tests.devices import same_without_a_default_device
 
 close = torch.testing.assert_close

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nnlib.self_tuning import diabetes, joint_hessian
+from nnlib.self_tuning import joint_hessian
+from tenpapers.self_tuning.ridge import diabetes
 from tests.oracles import self_tuning as oracle
 
 assert_close = torch.testing.assert_close

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from nnlib.data import Split
-from nnlib.self_tuning.ridge import Ridge, diabetes
+from nnlib.self_tuning.ridge import Ridge
 from nnlib.self_tuning.tune_ridge import _descent, descend, tune
+from nnlib.training import Split
+from tenpapers.self_tuning.ridge import diabetes
 from tests.devices import same_without_a_default_device
 from tests.oracles import self_tuning as oracle
 
@@ -36,11 +37,11 @@ def test_a_step_of_delta_stn_is_one_at_the_unperturbed_value_then_one_on_the_slo
 @pytest.mark.parametrize("start", [-6.0, -1.0, 2.0])
 def test_delta_stn_ends_at_the_optimum_from_both_sides(start):
     run = tune(PROBLEM, "delta", start, hyper_lr=0.05)
-    assert not run.attrs["diverged"] and abs(run.lam.iloc[-1] - OPTIMUM) < 0.1
+    assert not run.diverged and abs(run.rows[-1]["lam"] - OPTIMUM) < 0.1
 
 
 def test_stn_diverges_at_the_rates_at_which_delta_stn_converges():
-    assert all(tune(PROBLEM, "stn", start, hyper_lr=0.05).attrs["diverged"] for start in (-6.0, 2.0))
+    assert all(tune(PROBLEM, "stn", start, hyper_lr=0.05).diverged for start in (-6.0, 2.0))
 
 
 def test_stn_diverges_exactly_where_its_map_has_an_eigenvalue_beyond_one():
@@ -48,19 +49,19 @@ def test_stn_diverges_exactly_where_its_map_has_an_eigenvalue_beyond_one():
         turn, _ = _descent(PROBLEM, "stn", -6.0, 0.5, lr)
         assert (torch.linalg.eigvals(turn).abs().max() > 1) == diverges
         run = tune(PROBLEM, "stn", -6.0, lr=lr, hyper_lr=1e-9, steps=100)  # lambda stays
-        assert run.attrs["diverged"] == diverges
+        assert run.diverged == diverges
 
 
 def test_the_response_of_a_fixed_lambda_becomes_the_linear_response():
     run = tune(PROBLEM, "delta", -2.0, sigma=0.5, hyper_lr=1e-9, steps=600)
     exact, v = PROBLEM.jacobian(-2.0), PROBLEM.linear_response(-2.0, 0.5)[1]
     # w_0 is trained unperturbed, so the slope is near, not at, the joint optimum: the bias of sigma remains.
-    assert abs(run.response_error.iloc[-1] - float((v - exact).norm() / exact.norm())) < 0.05
+    assert abs(run.rows[-1]["response_error"] - float((v - exact).norm() / exact.norm())) < 0.05
 
 
 def test_too_small_a_scale_leaves_the_slope_unlearned():
     errors = [
-        tune(PROBLEM, "delta", -2.0, sigma=s, hyper_lr=1e-9, steps=200).response_error.iloc[-1] for s in (0.05, 0.5)
+        tune(PROBLEM, "delta", -2.0, sigma=s, hyper_lr=1e-9, steps=200).rows[-1]["response_error"] for s in (0.05, 0.5)
     ]
     assert errors[0] > 0.5 and errors[1] < 0.5
 
@@ -82,7 +83,11 @@ def test_device_and_dtype_come_from_the_problem(dtype):
         problem = Ridge(*(Split(*part) for part in parts))
         run = tune(problem, "delta", -1.0, steps=5)
         turn, shift = _descent(problem, "stn", -1.0, 0.5, 0.05)
-        return {"turn": turn, "shift": shift, "lam": torch.tensor(run.lam.tolist(), device="cpu", dtype=dtype)}
+        return {
+            "turn": turn,
+            "shift": shift,
+            "lam": torch.tensor([row["lam"] for row in run.rows], device="cpu", dtype=dtype),
+        }
 
     assert all(t.dtype == dtype for found in same_without_a_default_device(compute).values() for t in found)
 

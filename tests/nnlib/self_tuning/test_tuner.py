@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from nnlib.data import Split, load
 from nnlib.models import MLP
-from nnlib.self_tuning import Dropout, Hyperparameter, SelfTuner, diabetes, replay, respond, squared_norm, train
-from nnlib.training import NonFiniteLoss
+from nnlib.modes import NonFiniteLoss
+from nnlib.self_tuning import Dropout, Hyperparameter, SelfTuner, replay, respond, squared_norm, train
+from nnlib.training import Split
+from tenpapers.data import load
+from tenpapers.self_tuning.ridge import diabetes
 from tests.devices import same_without_a_default_device
 from tests.oracles import self_tuning as oracle
 
@@ -40,7 +42,7 @@ def on_ridge(start, variant, lr, *, steps, sigma=0.5, entropy=None, hyper_lr=0.0
     # Each example 10 times, each time with its own perturbation: the response's slope is then less noisy.
     parts = [Split(part.x.repeat(10, 1), part.y.repeat(10)[:, None]) for part in (problem.train, problem.validation)]
     batches = [iter(lambda part=part: part, None) for part in parts]
-    return tuner, tuner.fit(*batches, steps=steps)
+    return tuner, pd.DataFrame(tuner.fit(*batches, steps=steps))
 
 
 def small(variant="delta", dtype=torch.float64, device=None, **options):
@@ -155,7 +157,7 @@ def test_a_saved_schedule_comes_back_the_same_and_is_replayed_step_by_step(tmp_p
     network = nn.Sequential(nn.Flatten(), Dropout("rate"), *MLP((64, 8, 10), dtype=torch.float64).layers[1:])
     model = respond(network, [RATE])
     tuner = SelfTuner(model, lambda f, y, values: cross_entropy(f, y), cross_entropy, lr=0.05, hyper_lr=0.1)
-    history = tuner.fit(digits.train, digits.validation, steps=60, batch_size=50)
+    history = pd.DataFrame(tuner.fit(digits.train, digits.validation, steps=60, batch_size=50))
     history.to_csv(tmp_path / "schedule.csv", index=False)
     again = pd.read_csv(tmp_path / "schedule.csv")
     pd.testing.assert_frame_equal(history, again)
@@ -166,29 +168,29 @@ def test_a_saved_schedule_comes_back_the_same_and_is_replayed_step_by_step(tmp_p
         seen.append(values["rate"])
         return cross_entropy(outputs, y)
 
-    train(plain, loss, digits.train, replay(again, ["rate"]), steps=60, lr=0.05, batch_size=50)
+    train(plain, loss, digits.train, replay(again.to_dict("records"), ["rate"]), steps=60, lr=0.05, batch_size=50)
     assert seen == history.rate.repeat(5).tolist() and len(set(seen)) == 12
 
 
 def test_a_history_that_is_no_schedule_is_refused():
     with pytest.raises(ValueError, match="lacks rate"):
-        replay(pd.DataFrame({"step": [5]}), ["rate"])
+        replay([{"step": 5}], ["rate"])
     with pytest.raises(ValueError, match="rise"):
-        replay(pd.DataFrame({"step": [5, 5], "rate": [0.1, 0.2]}), ["rate"])
+        replay([{"step": 5, "rate": 0.1}, {"step": 5, "rate": 0.2}], ["rate"])
 
 
 @pytest.mark.parametrize("variant", ["delta", "stn"])
 def test_a_seed_fixes_the_whole_run(variant):
     part = Split(batch().x, batch().y)
     torch.manual_seed(0)
-    first = small(variant, seed=3).fit(part, part, steps=20, batch_size=4)
+    first = pd.DataFrame(small(variant, seed=3).fit(part, part, steps=20, batch_size=4))
     torch.manual_seed(0)
-    second = small(variant, seed=3).fit(part, part, steps=20, batch_size=4)
+    second = pd.DataFrame(small(variant, seed=3).fit(part, part, steps=20, batch_size=4))
     pd.testing.assert_frame_equal(first, second)
 
 
 def test_warm_up_keeps_the_hyperparameters_where_they_start():
-    history = small(warm_up=10).fit(batch(), batch(), steps=20, batch_size=4)
+    history = pd.DataFrame(small(warm_up=10).fit(batch(), batch(), steps=20, batch_size=4))
     assert history.step.tolist() == [10, 15, 20]
     assert history.rate.iloc[0] == pytest.approx(0.1)
 

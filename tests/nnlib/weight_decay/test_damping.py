@@ -5,9 +5,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from nnlib.curvature import dense_fisher, dense_gauss_newton, factors, layer_index
-from nnlib.data import load
 from nnlib.models import MLP
 from nnlib.weight_decay import damped_direction, normalised_curvature, rescale_
+from tenpapers.data import load
 
 DIGITS = load("digits").to(dtype=torch.float64).train
 X, Y = DIGITS.x[:60], DIGITS.y[:60]

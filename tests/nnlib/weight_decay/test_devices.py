@@ -16,7 +16,7 @@ from nnlib.weight_decay import (
     walk,
     weight_norms,
 )
-from nnlib.weight_decay.paper import Augmented
+from tenpapers.weight_decay.paper import Augmented
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from nnlib.data import load
 from nnlib.models import MLP, VGG, ResNet, SmallCNN
 from nnlib.weight_decay import (
     Sphere,
@@ -22,6 +21,7 @@ from nnlib.weight_decay import (
     weight_norms,
 )
 from nnlib.weight_decay.damping import effective_damping
+from tenpapers.data import load
 
 DIGITS = load("digits").to(dtype=torch.float64).train
 

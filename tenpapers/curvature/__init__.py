@@ -1,0 +1,1 @@
+"""The chapter's laboratory: what it draws. Chapter: book/curvature.ipynb."""

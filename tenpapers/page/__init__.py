@@ -1,0 +1,1 @@
+"""What a page shows: explorers, the look of figures, numbers as text, quizzes."""

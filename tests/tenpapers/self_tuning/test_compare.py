@@ -1,0 +1,134 @@
+"""The experiments: budgets, what a row says, the same start for all, and the first steps of the paper's networks."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from nnlib.training import Dataset, Split
+from tenpapers.self_tuning import compare, laptop, workloads
+from tenpapers.self_tuning.networks import LanguageModel, alexnet, mlp, small_cnn
+from tests.devices import same_without_a_default_device
+
+
+def images(shape, n=24):
+    x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+    return Split(x, torch.arange(n) % 10)
+
+
+def text(vocabulary, n=120):
+    ids = torch.randint(vocabulary, (n + 1,), generator=torch.Generator().manual_seed(0))
+    return Split(ids[:-1], ids[1:])
+
+
+@pytest.fixture
+def briefly(monkeypatch):
+    """Every problem on a handful of examples; the paper's two large networks are narrow."""
+    shapes = {"CIFAR": (3, 32, 32), "digits": (1, 8, 8), "MNIST (paper)": (1, 28, 28), "MNIST": (1, 14, 14)}
+    for name, problem in workloads.PROBLEMS.items():
+        if problem.window:
+            part = text(60)
+        else:
+            part = images(next(shape for key, shape in shapes.items() if key in name))
+        data = Dataset(part, part, part, {}, "noise", "")
+        short = {"data": lambda data=data: data, "batch_size": 4, "warm_up": 0, "window": min(problem.window, 5)}
+        if name.startswith("AlexNet"):
+            short["build"] = partial(alexnet, width=1 / 8)
+        if name == "LSTM, words (paper)":
+            short["build"] = partial(LanguageModel, 60, 65)
+        monkeypatch.setitem(workloads.PROBLEMS, name, replace(problem, **short))
+    workloads.data_of.cache_clear()
+    yield
+    workloads.data_of.cache_clear()
+
+
+@pytest.mark.parametrize("problem", laptop.PAPER)
+@pytest.mark.parametrize("method", ["STN", "Δ-STN", "Random search"])
+def test_the_papers_networks_go_through_the_same_code(problem, method, briefly):
+    rows = compare.compare(problem, method, trials=6, steps=4)
+    assert (
+        rows[-1]["validation_loss"] > 0 and rows[-1]["found"].count(",") == len(workloads.PROBLEMS[problem].hypers) - 1
+    )
+
+
+@pytest.mark.parametrize("method", compare.ALL)
+def test_a_row_holds_the_best_so_far_within_its_part_of_the_budget(method, briefly):
+    rows = compare.compare("MLP, digits", method, trials=5, steps=12, dtype="float64")
+    assert [row["cost"] for row in rows] == [6 * i for i in range(11 - len(rows), 11)]
+    losses = [row["validation_loss"] for row in rows]
+    assert losses == sorted(losses, reverse=True)
+    assert rows[-1]["took"] > 0 and all(row["took"] is None for row in rows[:-1])
+    again = compare.compare("MLP, digits", method, trials=5, steps=12, dtype="float64")
+    assert [row["validation_loss"] for row in again] == losses
+
+
+@pytest.mark.parametrize("variant", compare.CHARGE)
+def test_a_tuner_takes_as_many_steps_as_the_budget_pays(variant, briefly, monkeypatch):
+    taken = []
+    kept = compare.SelfTuner.fit
+    monkeypatch.setattr(
+        compare.SelfTuner, "fit", lambda self, *a, **k: (taken.append(k["steps"]), kept(self, *a, **k))[1]
+    )
+    name = {v: k for k, v in compare.VARIANTS.items()}[variant]
+    compare.compare("MLP, digits", name, trials=5, steps=12)
+    assert taken == [60 // compare.CHARGE[variant]]
+
+
+def test_the_control_trains_one_ordinary_network_for_the_whole_budget(briefly, monkeypatch):
+    taken = []
+    kept = compare.train
+    monkeypatch.setattr(compare, "train", lambda *a, **k: (taken.append((a[3], k["steps"])), kept(*a, **k))[1])
+    rows = compare.compare("MLP, digits", compare.CONTROL, trials=5, steps=12)
+    assert taken == [({hyper.name: hyper.init for hyper in workloads.MLP_HYPERS}, 60)]
+    assert rows[-1]["cost"] == 60 and "dropout 1 0.05" in rows[-1]["found"]
+
+
+def test_all_methods_start_from_the_same_network(briefly):
+    run = compare._Run("CNN, digits", 3, torch.float64, "cpu")
+    one, two = (run.problem.build(seed=run.seed, **run.where) for _ in range(2))
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_a_study_has_every_kind_and_replays_what_the_tuner_did(briefly):
+    rows = compare.schedules("MLP, digits", "dropout 1", [0.0, 0.4], steps=40, dtype="float64")
+    names = [row["schedule"] for row in rows]
+    assert names[:2] == ["constant", "constant"] and rows[0]["value"] == 0.0
+    assert names[2:] == ["constant with noise", "constant with a wave", "STN", "final value of STN", "replay of STN"]
+    assert 0 < rows[-2]["value"] < 0.9
+
+
+def test_only_the_named_hyperparameter_moves_and_the_others_are_at_zero(briefly):
+    rows = compare.starts("MLP, digits", "dropout 1", 0.5, "STN", steps=40)
+    assert rows[0]["value"] == pytest.approx(0.5) and rows[-1]["value"] != rows[0]["value"]
+    run = compare._Run("MLP, digits", 0, torch.float32, "cpu", only="dropout 1")
+    assert run.fixed == {"input dropout": 0.0, "dropout 2": 0.0, "weight decay": 0.0}
+    with pytest.raises(ValueError, match="name must be one of"):
+        compare.starts("MLP, digits", "rate", 0.5)
+
+
+def test_cells_ask_for_every_method_and_seed():
+    cells = laptop.comparisons({"MLP, digits": laptop.Budget((0, 1), 5, 10)}, device="cpu")
+    assert len(cells) == 2 * len(compare.ALL) and cells[0]["device"] == "cpu"
+    assert [cell["seed"] for cell in laptop.studies()] == [0, 1, 2] * len(laptop.STUDIES)
+    assert laptop.studies(laptop.PAPER_STUDIES)[0]["problem"] in laptop.PAPER
+    assert len(laptop.from_everywhere()) == 2 * len(laptop.STARTS)
+
+
+def test_an_unknown_problem_or_method_is_refused():
+    with pytest.raises(ValueError, match="problem must be one of MLP, digits"):
+        compare.compare("digits", "STN")
+    with pytest.raises(ValueError, match="method must be one of STN"):
+        compare.compare("MLP, digits", "PBT")
+    with pytest.raises(ValueError, match="a box is needed"):
+        replace(workloads.PROBLEMS["MLP, digits"], boxes={})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_networks_are_made_where_they_are_asked_for(dtype):
+    def compute():
+        where = {"seed": 1, "device": "cpu", "dtype": dtype}
+        made = [mlp((6, 4, 3), **where), small_cnn(**where), LanguageModel(9, 4, **where)]
+        return {str(i): [p.detach() for p in network.parameters()] for i, network in enumerate(made)}
+
+    assert all(p.dtype == dtype for found in same_without_a_default_device(compute).values() for p in found)
