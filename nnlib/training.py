@@ -7,19 +7,17 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
-from nnlib.modes import NonFiniteLoss, evaluating
+from nnlib.descent import Checkpoint, descend
+from nnlib.modes import evaluating
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-# Steps between two looks at the loss: free on the CPU, elsewhere each look makes the program wait for the device.
-LOOK_EVERY = {"cpu": 1}
 
 
 class Split(NamedTuple):
@@ -133,6 +131,7 @@ def fit(
     splits: Sequence[str] = ("train", "validation"),
     evaluate_at: Iterable[int] | None = None,
     stop: Callable[[list[dict[str, Any]]], bool] | None = None,
+    schedule: LRScheduler | None = None,
     keep_best: bool = False,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 1000,
@@ -158,6 +157,7 @@ def fit(
         splits: Which splits to measure.
         evaluate_at: Steps to measure at, 0 being before the first; by default the end of each epoch and of training.
         stop: Called with the rows of each evaluation, to which it may add columns; training ends where it returns True.
+        schedule: A learning-rate schedule of the optimiser, in steps.
         keep_best: Give the model, at the end, its weights at the evaluation of lowest validation loss.
         checkpoint: File to save to, and to go on from where it exists: the result equals that of an unbroken run.
         checkpoint_every: Number of steps between two saves; one more is made at the end.
@@ -201,17 +201,19 @@ def fit(
     ends = range(per_epoch, total + 1, per_epoch) if evaluate_at is None else evaluate_at
     measured_at = {*ends, total} if evaluate_at is None else set(ends)
 
-    run = _Run(model, optimizer, decays, seed, where)
-    asked = {"batch_size": batch_size, "seed": seed, "decays": list(decays), "examples": n}
-    path = Path(checkpoint) if checkpoint is not None else None
-    if path is not None and path.exists():
-        run.load(path, asked)
-    look_every = LOOK_EVERY.get(where.type, 100)
+    run = _Run(model, decays, seed, where)
+    saved = None
+    if checkpoint is not None:
+        asked = {"batch_size": batch_size, "seed": seed, "decays": list(decays), "examples": n}
+        asked["optimizer"] = [type(optimizer).__name__, *map(_settings, optimizer.param_groups)]
+        parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "generator": run.generator, "run": run}
+        parts |= {} if schedule is None else {"schedule": schedule}
+        saved = Checkpoint(checkpoint, every=checkpoint_every, asked=asked, **parts)
 
-    def measure() -> bool:
+    def measure(step: int) -> bool:
         """Add the rows of this step; True where training should end."""
         rows = [
-            {"step": run.step, "decay": decay, "split": name, **evaluate(network, getattr(data, name), loss)}
+            {"step": step, "decay": decay, "split": name, **evaluate(network, getattr(data, name), loss)}
             for decay, network in {0.0: model, **run.averages}.items()
             for name in splits
         ]
@@ -220,62 +222,48 @@ def fit(
             value = next(r["loss"] for r in rows if r["decay"] == 0 and r["split"] == "validation")
             if run.best is None or value < run.best["loss"]:
                 weights = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
-                run.best = {"loss": value, "step": run.step, "weights": weights}
+                run.best = {"loss": value, "step": step, "weights": weights}
         return stop is not None and stop(rows)
 
-    if run.step == 0 and 0 in measured_at:
-        run.stopped = measure()
-    model.train()
-    unseen: list[Tensor] = []  # losses not yet looked at
-    bar = tqdm(initial=run.step, total=total, disable=None if progress is None else not progress)
-    while run.step < total and not run.stopped:
+    def minibatch_loss() -> Tensor:
         position = run.step % per_epoch
         if position == 0:
             run.order = torch.randperm(n, generator=run.generator, device="cpu").to(where)
         batch = run.order[position * batch_size : (position + 1) * batch_size]  # (B,)
-        value = loss(model(data.train.x[batch]), data.train.y[batch])
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
+        return loss(model(data.train.x[batch]), data.train.y[batch])
+
+    def after(step: int, value: Tensor) -> bool:
+        run.step = step
         run.average()
-        run.step += 1
-        bar.update()
-        unseen.append(value.detach())
-        due = run.step in measured_at
-        saving = path is not None and (run.step % checkpoint_every == 0 or run.step == total)
-        if due or saving or run.step == total or len(unseen) == look_every:
-            _refuse_non_finite(unseen, run.step)
-            unseen.clear()
-        if due:
-            run.stopped = measure()
-        if saving or (path is not None and run.stopped):
-            run.save(path, asked)
-    bar.close()
+        return step in measured_at and measure(step)
+
+    fresh = saved is None or not saved.path.exists()
+    stopped = fresh and 0 in measured_at and measure(0)
+    model.train()
+    options = {"schedule": schedule, "after": after, "look_at": measured_at, "checkpoint": saved, "progress": progress}
+    taken = descend(minibatch_loss, optimizer, 0 if stopped else total, **options)
     if run.best is not None:
         model.load_state_dict(run.best["weights"])
     averages = {decay: average.module for decay, average in run.averages.items()}
-    return History(run.rows, run.step, averages, run.best["step"] if run.best else None)
+    return History(run.rows, taken, averages, run.best["step"] if run.best else None)
 
 
-def _refuse_non_finite(losses: list[Tensor], last_step: int) -> None:
-    values = torch.stack(losses).cpu()
-    bad = (~values.isfinite()).nonzero()
-    if len(bad):
-        first = int(bad[0])
-        raise NonFiniteLoss(last_step - len(losses) + 1 + first, values[first].item())
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """Learning rate, momentum and the like of a parameter group, as a checkpoint can hold them."""
+    return {key: value for key, value in group.items() if isinstance(value, bool | int | float | str)}
 
 
 class _Run:
-    """Everything that changes during training: what a checkpoint must hold so that a resumed run is the same run."""
+    """What changes during training beside the model and its optimiser."""
 
-    def __init__(self, model, optimizer, decays, seed, where):
-        self.model, self.optimizer = model, optimizer
+    def __init__(self, model: nn.Module, decays: Sequence[float], seed: int, where: torch.device):
+        self.model = model
         self.generator = torch.Generator("cpu").manual_seed(seed)
         with torch.device("cpu"):  # their counters: on a GPU, reading one would wait for the device at each step
             self.averages = {d: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(d)) for d in decays}
         self.average()  # the first update copies: xbar_0 = theta_0
         self.order = torch.empty(0, dtype=torch.long, device=where)
-        self.step, self.stopped = 0, False
+        self.step = 0
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
 
@@ -283,28 +271,12 @@ class _Run:
         for average in self.averages.values():
             average.update_parameters(self.model)
 
-    def save(self, path: Path, asked: dict[str, Any]) -> None:
-        state = {
-            "asked": asked,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "averages": {decay: average.state_dict() for decay, average in self.averages.items()},
-            **{name: getattr(self, name) for name in ("order", "step", "stopped", "rows", "best")},
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        torch.save(state, part)
-        os.replace(part, path)  # an interruption leaves the old checkpoint whole
+    def state_dict(self) -> dict[str, Any]:
+        averages = {decay: average.state_dict() for decay, average in self.averages.items()}
+        return {"averages": averages, **{name: getattr(self, name) for name in ("order", "step", "rows", "best")}}
 
-    def load(self, path: Path, asked: dict[str, Any]) -> None:
-        state = torch.load(path, map_location=self.order.device, weights_only=True)
-        if state["asked"] != asked:
-            raise ValueError(f"checkpoint {path} was made with {state['asked']}, not {asked}: choose another file")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         for decay, average in self.averages.items():
             average.load_state_dict(state["averages"][decay])
-        for name in ("order", "step", "stopped", "rows", "best"):
-            setattr(self, name, state[name])
+        self.order = state["order"].to(self.order.device)
+        self.step, self.rows, self.best = state["step"], state["rows"], state["best"]

@@ -12,7 +12,7 @@ PAPERS = (
     "nqm natural_gradient weight_decay noisy_ekfac functional_bnn groupsort bcop eigendamage reversible_rnn self_tuning"
 ).split()
 FLOORS = {  # in each house a part may import what stands on a line above its own
-    "nnlib": [["modes"], ["training"], ["curvature", "lipschitz", "bayes", "models"], PAPERS],
+    "nnlib": [["modes"], ["descent"], ["training"], ["curvature", "lipschitz", "bayes", "models"], PAPERS],
     "tenpapers": [["data"], ["runs"], ["page"], ["claims"], [*PAPERS, "curvature"], ["__main__"]],
 }
 FLOOR = {house: {part: i for i, parts in enumerate(floors) for part in parts} for house, floors in FLOORS.items()}

@@ -11,15 +11,23 @@ from typing import Any
 from tenpapers.claims.rules import NOT_ATTEMPTED, UNDECIDED, Exact, Figure, Judgement, Number, Rule
 from tenpapers.claims.sample import Sample
 from tenpapers.page.text import number
-from tenpapers.runs.cache import source_hash
-from tenpapers.runs.store import COMMITTED, committed, own_folder, read
+from tenpapers.runs.store import COMMITTED, committed, own_folder, plain, read
 from tenpapers.runs.table import RECORDED, NotRun, tables_read
 
 CERTAINTY = ("printed", "read off a figure", "theorem")  # or "quoted by …": how sure the paper's figure is
 
 
 class Unfair(Exception):
-    """A comparison whose sides were not treated alike: what was not equal, or which baseline never learned."""
+    """A comparison whose sides were not treated alike: what was not equal, or which baseline never learned.
+
+    Args:
+        why: What was not equal.
+        ours: The numbers all the same, to be shown and not judged.
+    """
+
+    def __init__(self, why: str, ours: Mapping[str, Number] | None = None):
+        super().__init__(why)
+        self.ours = ours or {}
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,13 @@ class Claim:
 
     def __post_init__(self):
         if bool(self.paper) != bool(self.certainty):
-            raise ValueError(f"{self.chapter}.{self.id}: a figure of the paper comes with how sure it is, and only then")
+            raise ValueError(
+                f"{self.chapter}.{self.id}: a figure of the paper comes with how sure it is, and only then"
+            )
         if self.certainty not in ("", *CERTAINTY) and not self.certainty.startswith("quoted by "):
-            raise ValueError(f"certainty must be one of {', '.join(CERTAINTY)} or 'quoted by …': got {self.certainty!r}")
+            raise ValueError(
+                f"certainty must be one of {', '.join(CERTAINTY)} or 'quoted by …': got {self.certainty!r}"
+            )
         if (self.evidence is None) != bool(self.missing):
             raise ValueError(f"{self.chapter}.{self.id}: give evidence, or say what it would need")
         if isinstance(self.rule, Figure) and not self.paper:
@@ -82,7 +94,7 @@ class Claim:
         """Gather the evidence and apply the rule.
 
         Returns:
-            What is recorded: ``verdict, why, ours`` (by name: a number, or mean, error and n), ``tables, data, source``.
+            What is recorded: ``verdict, why, ours`` (by name: a number, or mean, error and n), ``tables`` and ``data``.
         """
         if profile not in RECORDED:
             raise ValueError(f"profile must be one of {', '.join(RECORDED)}: got {profile!r}")
@@ -92,10 +104,10 @@ class Claim:
         with tables_read() as tables:
             try:
                 evidence = self.evidence(profile)
-            except NotRun as reason:
-                return {"verdict": NOT_ATTEMPTED, "why": str(reason)} | found
+            except NotRun:
+                return {"verdict": NOT_ATTEMPTED, "why": "no such run on record"} | found
             except Unfair as reason:
-                evidence, judgement = Evidence({}), Judgement(UNDECIDED, f"not a fair comparison: {reason}")
+                evidence, judgement = Evidence(reason.ours), Judgement(UNDECIDED, f"not a fair comparison: {reason}")
             else:
                 tested = evidence.tested or evidence.ours
                 judgement = self.rule.judge(tested, self.paper, profile in self.same)
@@ -146,15 +158,11 @@ class Claim:
 
     def said_by_paper(self) -> str:
         """The paper's figures as text, with how sure they are where they are not printed or proven."""
-        sure = "" if self.certainty in ("printed", "theorem") else f" ({self.certainty})"
+        sure = "" if self.certainty in ("", "printed", "theorem") else f" ({self.certainty})"
         return say(self.paper) + sure
 
     def _shown(self) -> list[tuple[str, dict[str, Any]]]:
         return [("ours", self.recorded()), *((f"your {profile} run", entry) for profile, entry in self.own().items())]
-
-    def source(self) -> str:
-        """A hash of the source of an evidence that computes."""
-        return source_hash(f"tenpapers.{self.chapter}.claims")[:16]
 
 
 class Boxes:
@@ -175,13 +183,16 @@ def show(*claims: Claim) -> Boxes:
     return Boxes(claims)
 
 
-def held_equal(what: str, values: Mapping[str, float], within: float = 0.0) -> None:
+def held_equal(
+    what: str, values: Mapping[str, float], within: float = 0.0, ours: Mapping[str, Number] | None = None
+) -> None:
     """Refuse a comparison whose sides differ in what is held equal.
 
     Args:
         what: Operations, trials, seconds, ...
         values: By side.
         within: Largest relative difference that is allowed.
+        ours: The claim's numbers, shown where the comparison is refused.
 
     Raises:
         Unfair: naming the sides that differ.
@@ -190,17 +201,23 @@ def held_equal(what: str, values: Mapping[str, float], within: float = 0.0) -> N
     """
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     if values[high] - values[low] > within * abs(values[high]):
-        raise Unfair(f"{what}: {low} {number(values[low])}, {high} {number(values[high])}")
+        raise Unfair(f"{what}: {low} {number(values[low])}, {high} {number(values[high])}", ours)
 
 
-def learned(what: str, accuracy: float, chance: float) -> None:
+def learned(what: str, accuracy: float, chance: float, ours: Mapping[str, Number] | None = None) -> None:
     """Refuse a comparison with a baseline that ended at chance.
+
+    Args:
+        what: The baseline.
+        accuracy: Its accuracy.
+        chance: That of guessing.
+        ours: The claim's numbers, shown where the comparison is refused.
 
     Raises:
         Unfair: where the accuracy is not above 1.5 times chance.
     """
     if not accuracy > 1.5 * chance:
-        raise Unfair(f"{what} ended at {number(accuracy)}, chance is {number(chance)}")
+        raise Unfair(f"{what} ended at {number(accuracy)}, chance is {number(chance)}", ours)
 
 
 def say(numbers: Mapping[str, Any]) -> str:
@@ -219,4 +236,4 @@ def say(numbers: Mapping[str, Any]) -> str:
 def _recorded(value: Number) -> Any:
     if isinstance(value, Sample):
         return {"mean": value.mean, "error": value.error if value.n > 1 else None, "n": value.n}
-    return value
+    return plain(value)

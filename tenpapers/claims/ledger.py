@@ -7,7 +7,7 @@ from importlib import import_module
 import pandas as pd
 
 from tenpapers.claims.claim import Claim, say
-from tenpapers.claims.rules import NOT_ATTEMPTED, VERDICTS
+from tenpapers.claims.rules import VERDICTS
 from tenpapers.runs.store import replace
 from tenpapers.runs.table import RECORDED, Table
 
@@ -49,11 +49,13 @@ def judge(chapter: str, profiles: Iterable[str] = RECORDED, record: bool = False
     for name, claim in claims_of(chapter).items():
         for profile in profiles:
             found = claim.judge(profile)
-            if found["verdict"] == NOT_ATTEMPTED and profile != "laptop":
-                continue  # there is no such run
+            if not found["tables"] and profile != "laptop":
+                continue  # no run of this profile; what is computed is recorded once
             judged.setdefault(name, {})[profile] = found
             before = claim.recorded(profile)["verdict"]
-            rows.append({"claim": name, "profile": profile, "before": before} | {k: found[k] for k in ("verdict", "why")})
+            rows.append(
+                {"claim": name, "profile": profile, "before": before} | {k: found[k] for k in ("verdict", "why")}
+            )
     if record:
         with replace(chapter) as content:
             content["claims"] = judged
@@ -66,7 +68,9 @@ def ledger(chapter: str, profile: str = "laptop") -> pd.DataFrame:
     for claim in claims_of(chapter).values():
         entry = claim.recorded(profile)
         ours = say(entry["ours"])
-        rows.append({"statement": claim.statement, "paper": claim.said_by_paper(), "ours": ours, "verdict": entry["verdict"]})
+        rows.append(
+            {"statement": claim.statement, "paper": claim.said_by_paper(), "ours": ours, "verdict": entry["verdict"]}
+        )
     return pd.DataFrame(rows)
 
 

@@ -56,7 +56,7 @@ class Exact:
 
     @property
     def words(self) -> str:
-        return f"exact: every residual at most {self.tolerance:g}"
+        return f"exact: every residual at most {self.tolerance:g}" if self.tolerance else "exact"
 
     def judge(self, tested: Mapping[str, Number], paper: Mapping[str, float], same: bool) -> Judgement:
         for name, value in _computed(tested, "Exact").items():
@@ -68,14 +68,15 @@ class Exact:
 
 @dataclass(frozen=True)
 class Deterministic:
-    """A number computed exactly against the paper's: |ours - paper| at most ``tolerance``, times |paper| if relative."""
+    """A number computed exactly: |ours - paper's| at most ``tolerance``, times |paper's| where it is relative."""
 
     tolerance: float
     relative: bool = True
 
     @property
     def words(self) -> str:
-        return f"computed: within {self.tolerance:g}{' of the figure, relatively' if self.relative else ''}"
+        share = f"{100 * self.tolerance:g} % of the figure" if self.relative else f"{self.tolerance:g}"
+        return f"computed: within {share}" if self.tolerance else "computed: equal to the figure"
 
     def judge(self, tested: Mapping[str, Number], paper: Mapping[str, float], same: bool) -> Judgement:
         _same_names(tested, paper)
@@ -132,6 +133,8 @@ class Threshold:
         return f"threshold: {side} by more than two standard errors"
 
     def judge(self, tested: Mapping[str, Number], paper: Mapping[str, float], same: bool) -> Judgement:
+        if all(isinstance(value, Sample) and value.n == 1 for value in tested.values()):
+            return Judgement(UNDECIDED, "one run decides nothing")
         sign, bound = (1, self.above) if self.above is not None else (-1, self.below)
         assert bound is not None
         found = []
@@ -176,10 +179,10 @@ class Equal:
 
 def _all(found: list[tuple[str, str]], words: str, same: bool) -> Judgement:
     """One contradiction contradicts a claim; else one doubt leaves it undecided."""
-    for verdict, what in ((DISAGREES, "is on the other side"), (UNDECIDED, "is within the error")):
+    for verdict, what in ((DISAGREES, "on the other side"), (UNDECIDED, "within two standard errors")):
         names = [name for stands, name in found if stands == verdict]
         if names:
-            return Judgement(verdict, f"{', '.join(names)} {what}")
+            return Judgement(verdict, f"{what}: {', '.join(names)}")
     return Judgement(AGREES if same else TREND, words)
 
 

@@ -67,6 +67,7 @@ def remember(maxsize: int = 16) -> Callable[[Callable], Callable]:
             note(*heard)
             return value
 
+        remembered.cache_clear = kept.clear  # type: ignore[attr-defined]
         return remembered
 
     return decorate

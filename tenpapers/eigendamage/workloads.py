@@ -5,7 +5,7 @@ Paper: arXiv 1905.05934. Chapter: ``book/eigendamage.ipynb``.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from nnlib.eigendamage.finetune import train
 from nnlib.eigendamage.measure import METHODS
 from nnlib.models import MLP, VGG, PreResNet, ResNet, he_
 from nnlib.training import Dataset, Split, fit
-from tenpapers.data import load
+from tenpapers.data import load, remember
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ WORKLOADS = {
 }
 
 
-@lru_cache(maxsize=16)
+@remember(maxsize=16)
 def trained(
     workload: str, seed: int = 0, dtype: torch.dtype = torch.float64, device: str = "cpu", epochs: int | None = None
 ) -> tuple[nn.Module, Dataset]:

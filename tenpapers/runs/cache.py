@@ -20,7 +20,7 @@ Cell = dict[str, Any]
 
 
 def attempt(function: Callable, key: str, cell: Cell) -> tuple[Cell, list[Cell], float, list[str], str | None]:
-    """Run a cell, or find its answer: the cell, its rows, seconds, the data loaded, and what went wrong (not cached)."""
+    """Run a cell, or find its answer: the cell, its rows, seconds, what data was loaded, and what went wrong."""
     # The cache is opened here, not at import: a test or a command may have just chosen another folder.
     memory = joblib.Memory(os.environ.get("NNLIB_CACHE") or Path.home() / ".cache" / "nnlib", verbose=0)
     start = time.perf_counter()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from tenpapers.runs.old_store import how, read, write
 from tenpapers.runs.profiles import PROFILES
 from tenpapers.runs.store import machine, plain
-from tenpapers.runs.old_store import how, read, write
 
 VERDICTS = ("agrees", "agrees in trend", "disagrees", "not attempted")
 Numbers = Any  # a number, a bool, None, or a dict of those by name

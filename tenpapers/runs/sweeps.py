@@ -20,9 +20,9 @@ def sweep(
     """Call ``function(**cell)`` for every cell of a grid and put all the answers in one tidy frame.
 
     Answers are kept on disk as soon as they are there, so an interrupted sweep goes on where it stopped. The key
-    holds the cell, the function, and a hash of the source it stands on (``tenpapers.runs.cache``): changed code is never
-    answered from the cache. A cell that raises is a row with its
-    ``error``, is not cached, and does not stop the others.
+    holds the cell, the function, and a hash of the source it stands on (``tenpapers.runs.cache``): changed code is
+    never answered from the cache. A cell that raises is a row with its ``error``, is not cached, and does not stop the
+    others.
 
     Args:
         function: Takes the names of the grid as keywords; returns a dict, or a list of dicts for several rows.

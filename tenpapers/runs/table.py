@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import joblib
@@ -73,30 +73,38 @@ class Table:
     tolerance: float = 1e-6
     timed: Sequence[str] = ()
     hours: float | None = None
-    _: None = field(default=None, repr=False)
 
-    def read(self, profile: str = "laptop") -> pd.DataFrame:
+    def read(self, profile: str = "laptop", **where: Any) -> pd.DataFrame:
         """The recorded rows; *quick* reads the laptop's.
+
+        Args:
+            profile: One of the three.
+            where: Only rows with this value in that column, or one of these values where it is a list.
 
         Returns:
             One row a recorded row. ``attrs`` hold ``profile``, ``data`` (what was loaded, a list), ``seconds``,
             ``hardware``, and ``waiting``, the number of cells that are declared and not recorded.
 
         Raises:
-            NotRun: where nothing is recorded.
+            NotRun: where no such row is recorded.
         """
         profile = "laptop" if _known(profile) == "quick" else profile
         entry = self._entry(profile)
         if entry is None or not entry["rows"]:
             raise NotRun(f"{self.chapter}: table {self.name!r} has no {profile} run on record: {self.how(profile)}")
+        frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
+        for column, values in where.items():
+            frame = frame[frame[column].isin(values if isinstance(values, list | tuple) else [values])]
+        if frame.empty:
+            raise NotRun(f"{self.chapter}: table {self.name!r} has no {profile} run with {where}: {self.how(profile)}")
+        frame = frame.reset_index(drop=True)
         for heard in _reading.get():
             heard.append(self)
-        frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
         before, made = entry.get("before"), entry["made"]
-        data = list(dict.fromkeys([*(before["data"] if before else ()), *(d for r in entry["runs"] for d in r["data"])]))
+        loaded = [before["data"] if before else [], *(run["data"] for run in entry["runs"])]
         frame.attrs = {
             "profile": profile,
-            "data": data,
+            "data": list(dict.fromkeys(source for sources in loaded for source in sources)),
             "seconds": (before["seconds"] if before else 0) + sum(run["seconds"] for run in entry["runs"]),
             "hardware": (made[-1] if made else before)["hardware"],
             "waiting": len(self.waiting(profile)),
@@ -212,8 +220,10 @@ class Table:
         if not finished:
             return
         with replace(self.chapter) as content:
-            entry = content["tables"].setdefault(self.name, {}).setdefault(
-                profile, {"columns": list(self.columns), "rows": [], "runs": [], "made": []}
+            entry = (
+                content["tables"]
+                .setdefault(self.name, {})
+                .setdefault(profile, {"columns": list(self.columns), "rows": [], "runs": [], "made": []})
             )
             if entry["columns"] != list(self.columns):
                 raise ValueError(
@@ -241,7 +251,7 @@ def _listed(rows: list[Cell], columns: Sequence[str]) -> list[list[Any]]:
 
 
 def _rows_of(entry: dict[str, Any], cell: Cell) -> list[int]:
-    """Numbers of the rows that answer a cell: of the run of that cell, or, from before runs were kept, of its columns."""
+    """Numbers of the rows that answer a cell: those of its run, or, from before runs were kept, those like it."""
     start = entry["before"]["rows"] if entry.get("before") else 0
     cell = plain(cell)
     for run in entry["runs"]:

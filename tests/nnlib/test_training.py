@@ -219,7 +219,7 @@ def test_interruption_while_saving_leaves_the_old_checkpoint_whole(data, tmp_pat
 def test_first_non_finite_loss_is_named(data, monkeypatch, look_every):
     """The losses of a diverging run are 1 at steps 1 to 6 and infinite from 7 on, looked at early or late."""
     if look_every == "late":  # as on a GPU, where looking at each step would make the program wait
-        monkeypatch.setattr("nnlib.training.LOOK_EVERY", {"cpu": 100})
+        monkeypatch.setattr("nnlib.descent.LOOK_EVERY", {"cpu": 100})
     calls = []
 
     def loss(outputs, targets):

@@ -13,7 +13,7 @@ def rise(found: pd.DataFrame) -> go.Figure:
     """Predicted over measured rise of the loss, one point a filter or row.
 
     Args:
-        found: as :func:`tenpapers.eigendamage.neural.rise_of_the_loss` returns it.
+        found: as :func:`tenpapers.eigendamage.measure.rise_of_the_loss` returns it.
     """
     figure = go.Figure()
     for method, part in found[found.measured > 0].groupby("method", sort=False):

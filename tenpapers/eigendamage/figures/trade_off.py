@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from nnlib.eigendamage import METHODS, prunable
-from tenpapers import runs as experiments
+from tenpapers.eigendamage import runs as tables
 from tenpapers.eigendamage.workloads import WORKLOADS
 from tenpapers.page.look import COLORS, describe, stack, style
 from tenpapers.page.text import number
@@ -29,7 +29,7 @@ COLUMNS = {"parameters": "parameters", "operations": "flops", "activations": "ac
 @lru_cache
 def recorded() -> pd.DataFrame:
     """The recorded runs: one row a network, method, seed and ratio."""
-    frame = experiments.recorded_table("eigendamage", "trade-off")
+    frame = tables.trade_off.read()
     numbers = [*STAGES.values(), *COLUMNS.values()]
     return frame.astype(dict.fromkeys(numbers, float))  # where not fine-tuned, None becomes NaN
 

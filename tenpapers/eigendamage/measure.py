@@ -1,7 +1,7 @@
 """The experiments of the chapter: prune a trained network by every method at every ratio, fine-tune, measure.
 
-``trade_off`` makes the recorded table, ``rounds`` prunes in rounds, ``rise_of_the_loss`` compares what a method
-predicts with what happens.
+``trade_off_of`` prunes one network by one method, ``rounds_of`` in rounds, ``rise_of_the_loss`` compares what a method
+predicts with what happens, ``diagonal`` says how diagonal a layer's curvature is.
 Paper: arXiv 1905.05934. Chapter: ``book/eigendamage.ipynb``.
 """
 
@@ -13,33 +13,22 @@ import pandas as pd
 import torch
 from torch import nn
 
-from nnlib.curvature import jacobian, joint_weight, layer_index
+from nnlib import training
+from nnlib.curvature import factors, jacobian, joint_weight, layer_index
 from nnlib.eigendamage.cost import cost, seconds
 from nnlib.eigendamage.finetune import prune_iteratively, reestimate_batch_norm, train
-from nnlib.eigendamage.measure import eigenbases, filter_scores
+from nnlib.eigendamage.measure import DAMPING, eigenbases, filter_scores
 from nnlib.eigendamage.prune import prune
-from nnlib.eigendamage.scores import importance, rotate
+from nnlib.eigendamage.scores import importance, kron_obd, kron_obs, kron_obs_update, rotate
 from nnlib.eigendamage.separable import separate
 from nnlib.training import Dataset, Split, evaluate
-from tenpapers.eigendamage.workloads import Workload, methods, trained, workload_of
+from tenpapers.eigendamage.workloads import Workload, trained, workload_of
 
 BATCH = 250  # images in one pass of the statistics
 REPEATS = 10  # of a measurement of time
 
 
-def grid(
-    workload: str, seeds: Sequence[int], ratios: Sequence[float], finetune: Sequence[float], **options: Any
-) -> list[dict[str, Any]]:
-    """The cells of a sweep of :func:`trade_off` over all methods, those of one trained network together."""
-    settings = {"ratios": list(ratios), "finetune": list(finetune), **options}
-    return [
-        {"workload": workload, "method": method, "seed": seed, **settings}
-        for seed in seeds
-        for method in methods(workload)
-    ]
-
-
-def trade_off(
+def trade_off_of(
     workload: str,
     method: str,
     seed: int = 0,
@@ -70,7 +59,7 @@ def trade_off(
         original's. ``outputs_kept`` and ``inputs_kept``: numbers for each layer, separated by spaces.
     """
     w = workload_of(workload)
-    model, data = trained(workload, seed, getattr(torch, dtype), device, epochs)
+    model, data = trained(workload, seed, getattr(torch, dtype), str(training.device(device)), epochs)
     x, batch = data.train.x[: w.pruned_with], data.test.x[:BATCH]
     before, rows = cost(model, x), []
     for ratio in ratios:
@@ -93,17 +82,6 @@ def trade_off(
     return rows
 
 
-def tidy(frame: pd.DataFrame) -> pd.DataFrame:
-    """A sweep of :func:`trade_off` without the columns that only say how it was run; None where nothing was measured.
-
-    Args:
-        frame: As :func:`tenpapers.runs.sweep` returns it.
-    """
-    asked = {"ratios", "finetune", "dtype", "device", "epochs", "timed", "error", "seconds"}
-    kept = frame[[column for column in frame if column not in asked]].astype(object)
-    return kept.where(kept.notna(), None)
-
-
 def _with_new_statistics(network: nn.Module, data: Dataset, batch_size: int) -> tuple[float, float]:
     """Accuracies on training and test images of a copy with new batch statistics."""
     again = reestimate_batch_norm(copy.deepcopy(network), data.train.x, max(batch_size, BATCH))
@@ -120,17 +98,32 @@ def _finetuned(network: nn.Module, data: Dataset, w: Workload, seed: int, epochs
     return on_test if better else evaluate(network, data.test)["accuracy"]
 
 
-def rounds(
-    workload: str, number: int = 3, ratio: float = 0.5, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+def rounds_of(
+    workload: str,
+    number: int = 3,
+    ratio: float = 0.5,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+    epochs: int | None = None,
 ) -> list[dict[str, Any]]:
     """EigenDamage in several rounds, each fine-tuned, and the last made depthwise separable and fine-tuned again.
+
+    Args:
+        workload: One of ``WORKLOADS``.
+        number: Of rounds.
+        ratio: Of each round.
+        seed: Of the training, the sampled labels and the fine-tuning.
+        dtype: ``float32`` or ``float64``.
+        device: Where to do all this.
+        epochs: Of the first training and of fine-tuning, in place of the workload's own.
 
     Returns:
         One row a round, and one for the separable network: ``stage``, ``accuracy`` (after fine-tuning), ``parameters``
         and ``flops`` as shares of the original's, ``layers`` (of the network).
     """
     w = workload_of(workload)
-    model, data = trained(workload, seed, getattr(torch, dtype), device)
+    model, data = trained(workload, seed, getattr(torch, dtype), str(training.device(device)), epochs)
     x = data.train.x[: w.pruned_with]
     before, rows = cost(model, x), []
 
@@ -142,14 +135,14 @@ def rounds(
 
     accuracies: list[float] = []
     results = prune_iteratively(
-        *(model, x, number, lambda network: accuracies.append(_finetuned(network, data, w, seed, None))),
+        *(model, x, number, lambda network: accuracies.append(_finetuned(network, data, w, seed, epochs))),
         **{"ratio": ratio, "seed": seed, "batch_size": BATCH},
     )
     for i, (pruned, accuracy) in enumerate(zip(results, accuracies, strict=True), start=1):
         note(f"round {i}", pruned.model, accuracy)
     separable = separate(results[-1].model)
     note("depthwise, not fine-tuned", separable, evaluate(separable, data.test)["accuracy"])
-    note("depthwise, fine-tuned", separable, _finetuned(separable, data, w, seed, None))
+    note("depthwise, fine-tuned", separable, _finetuned(separable, data, w, seed, epochs))
     return rows
 
 
@@ -193,9 +186,9 @@ def rise_of_the_loss(workload: str = "CNN", layer: str = "4", seed: int = 0) -> 
     return pd.DataFrame(rows)
 
 
-def share_on_the_diagonal(
+def diagonal(
     workload: str = "CNN", layers: Sequence[str] = ("0", "2", "4"), examples: int = 50, seed: int = 0
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """How much of a layer's exact Fisher block lies on its diagonal, in squared entries, before and after rotation.
 
     With per-example gradients G by every class, weighted, F = G'G / n, so that |F|^2 = |G G'|^2 / n^2 needs no matrix
@@ -226,4 +219,34 @@ def share_on_the_diagonal(
             key: (g.square().sum(0).square().sum() / total).item() for key, g in (("weights", G), ("rotated", rotated))
         }
         rows.append({"layer": name, "weights": on["weights"], "eigenbasis": on["rotated"]})
-    return pd.DataFrame(rows)
+    return rows
+
+
+def additivity(workload: str, layer: str, numbers: Sequence[int], seed: int = 0) -> list[dict[str, Any]]:
+    """Joint cost of the filters with the lowest scores over the sum of these scores, both under K-FAC's own model.
+
+    Returns:
+        One row a number of filters: ``filters that go``, and a ratio by method: 1 where costs add up.
+    """
+    model, data = trained(workload, seed)
+    W = joint_weight(model.get_submodule(layer))
+    x = data.train.x[: workload_of(workload).pruned_with]
+    block = factors(model, x, layers=[layer], fisher="exact", batch_size=BATCH)[layer]
+    mean = block.S.diagonal().mean() * block.A.diagonal().mean()
+    block = block.damped(DAMPING * mean.item())
+    removals = {"Kron-OBD": (kron_obd, lambda W, block, P: -W * P[:, None]), "Kron-OBS": (kron_obs, kron_obs_update)}
+    basis = block.eigen()
+    theta = importance(W, basis).sum(1)
+    rows = []
+    for n in numbers:
+        row: dict[str, Any] = {"filters that go": n}
+        for method, (score, update) in removals.items():
+            scores = score(W, block)
+            P = torch.zeros(len(W), dtype=torch.bool, device=W.device)
+            P[scores.argsort()[:n]] = True
+            row[method] = (block.quadratic(update(W, block, P)) / 2 / scores[P].sum()).item()
+        P = torch.zeros(len(W), dtype=torch.bool, device=W.device)
+        P[theta.argsort()[:n]] = True
+        change = basis.rotate_back(-basis.rotate(W) * P[:, None])
+        rows.append(row | {"EigenDamage": (block.quadratic(change) / 2 / theta[P].sum()).item()})
+    return rows

@@ -8,7 +8,7 @@ from torch import nn
 
 from nnlib.eigendamage import METHODS
 from nnlib.training import Dataset, Split
-from tenpapers.eigendamage import neural, workloads
+from tenpapers.eigendamage import measure, runs, workloads
 
 
 def noise(images=8, channels=3, size=16):
@@ -33,25 +33,25 @@ def briefly(monkeypatch):
 
 @pytest.mark.parametrize("name", ["VGG19, CIFAR-10", "ResNet32, CIFAR-10", "PreResNet29, CIFAR-10"])
 def test_the_papers_networks_go_through_the_same_code(name, briefly):
-    (row,) = neural.trade_off(name, "EigenDamage", ratios=[0.6], finetune=[0.6], epochs=1, timed=False)
+    (row,) = measure.trade_off_of(name, "EigenDamage", ratios=[0.6], finetune=[0.6], epochs=1, timed=False)
     assert 0 < row["parameters"] < 1 and 0 < row["flops"] < 1
     assert all(0 <= row[key] <= 1 for key in ("accuracy", "accuracy_bn", "accuracy_finetuned"))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_row_says_what_was_pruned_from_the_same_network_at_each_ratio(method, briefly):
-    rows = neural.trade_off("VGG", method, ratios=[0.2, 0.6], finetune=[0.6], epochs=1)
+    rows = measure.trade_off_of("VGG", method, ratios=[0.2, 0.6], finetune=[0.6], epochs=1)
     assert [row["ratio"] for row in rows] == [0.2, 0.6]
     assert rows[0]["accuracy_finetuned"] is None and rows[1]["accuracy_finetuned"] is not None
     assert rows[1]["parameters"] < rows[0]["parameters"] < 1 and rows[0]["time"] > 0
     assert len(rows[0]["outputs_kept"].split()) == 8
     assert (rows[0]["inputs_kept"] != "") == (method == "EigenDamage")
-    again = neural.trade_off("VGG", method, ratios=[0.6], epochs=1, timed=False)[0]
+    again = measure.trade_off_of("VGG", method, ratios=[0.6], epochs=1, timed=False)[0]
     assert again["parameters"] == rows[1]["parameters"] and again["accuracy"] == rows[1]["accuracy"]
 
 
 def test_rounds_end_with_a_depthwise_network(briefly):
-    rows = neural.rounds("VGG", number=2)
+    rows = measure.rounds_of("VGG", number=2)
     assert [row["stage"] for row in rows] == [
         "round 1",
         "round 2",
@@ -66,8 +66,8 @@ def test_rounds_end_with_a_depthwise_network(briefly):
 
 def test_only_networks_with_a_scale_are_slimmed():
     assert "NN Slimming" in workloads.methods("VGG") and "NN Slimming" not in workloads.methods("CNN")
-    cells = neural.grid("CNN", [0, 1], [0.5], [])
-    assert len(cells) == 2 * (len(METHODS) - 1) and cells[0]["seed"] == 0
+    cells = [cell for cell in runs.trade_off.declared("laptop") if cell["workload"] == "CNN"]
+    assert len(cells) == 3 * (len(METHODS) - 1) and cells[0]["seed"] == 0
 
 
 def test_training_depends_on_the_seed_and_nothing_else(briefly):
@@ -84,3 +84,16 @@ def test_training_depends_on_the_seed_and_nothing_else(briefly):
 def test_an_unknown_network_is_refused():
     with pytest.raises(ValueError, match="workload must be one of CNN, CNN by Adam"):
         workloads.trained("digits")
+
+
+def test_the_fisher_is_closer_to_diagonal_in_the_eigenbasis():
+    """Breaks if gradients were rotated by the wrong side or by the transpose."""
+    for share in measure.diagonal("CNN", examples=25):
+        assert 1.5 * share["weights"] < share["eigenbasis"] < 0.2  # and it is not diagonal
+
+
+def test_costs_add_up_in_the_eigenbasis_and_not_over_filters():
+    """Breaks if the scores were those of another basis than the one in which entries are deleted."""
+    (row,) = measure.additivity("CNN", "2", [24])
+    assert row["EigenDamage"] == pytest.approx(1, abs=1e-9)
+    assert min(row["Kron-OBD"], row["Kron-OBS"]) > 1.1
