@@ -133,7 +133,7 @@ class Threshold:
         return f"threshold: {side} by more than two standard errors"
 
     def judge(self, tested: Mapping[str, Number], paper: Mapping[str, float], same: bool) -> Judgement:
-        if all(isinstance(value, Sample) and value.n == 1 for value in tested.values()):
+        if tested and all(isinstance(value, Sample) and value.n == 1 for value in tested.values()):
             return Judgement(UNDECIDED, "one run decides nothing")
         sign, bound = (1, self.above) if self.above is not None else (-1, self.below)
         assert bound is not None
@@ -179,6 +179,8 @@ class Equal:
 
 def _all(found: list[tuple[str, str]], words: str, same: bool) -> Judgement:
     """One contradiction contradicts a claim; else one doubt leaves it undecided."""
+    if not found:
+        raise ValueError("there is nothing to judge: the evidence has no number")
     for verdict, what in ((DISAGREES, "on the other side"), (UNDECIDED, "within two standard errors")):
         names = [name for stands, name in found if stands == verdict]
         if names:
@@ -196,6 +198,8 @@ def _two_errors(value: Number) -> tuple[float, float]:
 
 
 def _computed(tested: Mapping[str, Number], rule: str) -> dict[str, float | bool]:
+    if not tested:
+        raise ValueError("there is nothing to judge: the evidence has no number")
     if measured := [name for name, value in tested.items() if isinstance(value, Sample)]:
         raise ValueError(f"{rule} is for computed numbers: {', '.join(measured)} was measured")
     return {name: value for name, value in tested.items() if not isinstance(value, Sample)}

@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from tenpapers.runs.cache import attempt, fingerprint, source_hash
+from tenpapers.runs.cache import attempt, fingerprint
 from tenpapers.runs.profiles import PROFILES
 from tenpapers.runs.store import machine, plain, read, replace
 
@@ -129,7 +129,7 @@ class Table:
 
     def source(self) -> str:
         """A hash of the source that a run stands on."""
-        return source_hash(self.run.__module__)[:16]
+        return fingerprint(self.run)[:16]
 
     def answer(self, cell: Cell) -> list[Cell]:
         """Run a cell here and now: its rows, with the columns of this table."""
