@@ -9,8 +9,10 @@ python -m tenpapers probes [nqm]                        record each table's prob
 
 import argparse
 import sys
+from pathlib import Path
 
 from tenpapers.claims.ledger import CHAPTERS, judge, tables_of
+from tenpapers.new_chapter import NEXT, new_chapter
 from tenpapers.page import text
 from tenpapers.runs.profiles import PROFILES
 from tenpapers.runs.table import RECORDED, Table
@@ -58,7 +60,19 @@ def main() -> None:
         command.add_argument("chapter", choices=CHAPTERS, nargs="?")
         if name == "claims":
             command.add_argument("--record", action="store_true", help="write the verdicts")
+    new = commands.add_parser("new-chapter", help="write a chapter to start from")
+    new.add_argument("name")
+    new.add_argument("--title", default="A new chapter")
     arguments = parser.parse_args()
+    if arguments.command == "new-chapter":
+        if not (Path.cwd() / "nnlib").is_dir():
+            sys.exit("new-chapter writes into the checkout: run it in its root")
+        try:
+            written = new_chapter(arguments.name, arguments.title, Path.cwd())
+        except ValueError as error:
+            sys.exit(str(error))
+        print(NEXT.format(name=arguments.name, count=len(written)))
+        return
     chapters = [arguments.chapter] if arguments.chapter else list(CHAPTERS)
     if arguments.command == "reproduce":
         sys.exit(reproduce(arguments))

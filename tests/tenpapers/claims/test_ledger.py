@@ -1,7 +1,6 @@
 """Every claim of the book, judged again: the recorded verdict is what its rule makes of its evidence, today."""
 
 import ast
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 CLAIMS = {
     f"{chapter}.{name}": claim
     for chapter in CHAPTERS
-    if find_spec(f"tenpapers.{chapter}.claims")
+    
     for name, claim in claims_of(chapter).items()
 }
 
@@ -55,7 +54,7 @@ def test_what_was_attempted_has_a_live_test(name):
     assert "results" not in ast.unparse(tests[function]) and ".read(" not in ast.unparse(tests[function])
 
 
-@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if find_spec(f"tenpapers.{c}.claims")])
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS])
 def test_record_has_these_claims_and_tables_and_no_others(chapter):
     record = committed(chapter)
     assert list(record["claims"]) == list(claims_of(chapter))
