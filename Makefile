@@ -7,7 +7,7 @@ PEERS := .venv/.peers
 FIXED := OMP_NUM_THREADS=1 MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=$(or $(ATEN_CPU_CAPABILITY),avx2) DNNL_MAX_CPU_ISA=AVX2 PYTHONHASHSEED=0 \
 	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
 
-.PHONY: book test lint nbval lab notebooks reproduce bench clean help
+.PHONY: book test long lint types nbval lab notebooks reproduce bench clean help
 
 help:            ## what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -33,22 +33,30 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test: lint $(PEERS)  ## lint, unit tests, notebooks, the built pages in a browser
+types: $(READY)  ## only: types of both packages
+	$(BIN)/basedpyright
+
+test: lint types $(PEERS)  ## lint, types, unit tests, notebooks, the built pages in a browser
 	$(BIN)/python tools/browser.py
 	$(BIN)/python tools/site.py
-	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python -m pytest -n 2 --dist worksteal
+	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+long: $(PEERS)   ## what test leaves out: every mutation of a method or an experiment must make a test fail
+	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python tools/mutate.py
 
 nbval: $(READY)  ## only: every notebook run again and compared with what is committed
-	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python -m pytest -n 2 tests/notebooks -k again
+	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python -m pytest -n 2 tests/notebooks -k again
 
 lab: $(READY)    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
 
 notebooks: $(READY)  ## execute all notebooks again and normalise them
-	env -u NNLIB_DATA -u NNLIB_RECORD $(FIXED) $(BIN)/python tools/notebooks.py execute $(CHAPTER)
+	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python tools/notebooks.py execute $(CHAPTER)
 
-reproduce: $(READY)  ## run a chapter's recorded experiments: CHAPTER=nqm PROFILE=laptop
-	$(BIN)/python tools/notebooks.py reproduce $(CHAPTER) $(or $(PROFILE),laptop)
+reproduce: $(READY)  ## run what a chapter has not recorded, judge its claims, run its notebook: CHAPTER=nqm PROFILE=laptop TABLE= ROWS=
+	$(BIN)/python -m tenpapers reproduce $(CHAPTER) --profile $(or $(PROFILE),laptop) $(if $(TABLE),--table $(TABLE)) $(if $(ROWS),--rows "$(ROWS)")
+	$(BIN)/python -m tenpapers claims $(CHAPTER) --record
+	$(BIN)/python tools/notebooks.py run $(CHAPTER) $(or $(PROFILE),laptop)
 
 bench: $(PEERS)  ## speed and memory, as ratios
 	for file in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done

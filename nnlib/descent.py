@@ -139,6 +139,10 @@ def descend(
     bar = tqdm(initial=step, total=steps, disable=None if progress is None else not progress)
     while step < steps and not stopped:
         value = loss()
+        unseen.append(value.detach())
+        if len(unseen) == LOOK_EVERY.get(value.device.type, 100):  # before it spoils the weights
+            refuse_non_finite(unseen, step + 1)
+            unseen.clear()
         optimizer.zero_grad()
         value.backward()
         if clip is not None:
@@ -148,9 +152,8 @@ def descend(
             schedule.step()
         step += 1
         bar.update()
-        unseen.append(value.detach())
         saving = checkpoint is not None and (step % checkpoint.every == 0 or step == steps)
-        if saving or step in look_at or step == steps or len(unseen) == LOOK_EVERY.get(value.device.type, 100):
+        if unseen and (saving or step in look_at or step == steps):
             refuse_non_finite(unseen, step)
             unseen.clear()
         if after is not None:

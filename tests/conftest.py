@@ -1,4 +1,4 @@
-"""What holds for all tests: one thread, no recording, no data of this machine, a sweep cache that starts empty."""
+"""What holds for all tests: one thread, no data and no records of this machine, a sweep cache that starts empty."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import torch
 @pytest.fixture(autouse=True, scope="session")
 def same_ground_for_all_tests(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("NNLIB_DATA", "NNLIB_RECORD", "NNLIB_RESULTS"):
+        for name in ("NNLIB_DATA", "NNLIB_RESULTS"):
             patch.delenv(name, raising=False)
         patch.setenv("NNLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         torch.set_num_threads(1)

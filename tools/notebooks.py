@@ -1,9 +1,9 @@
-"""Execute, normalise and check the book's notebooks; run a chapter's recorded experiments.
+"""Execute, normalise and check the book's notebooks.
 
     python tools/notebooks.py execute [paths]            run in place, with an empty sweep cache, and normalise
     python tools/notebooks.py normalise [paths]          drop what differs from run to run
     python tools/notebooks.py check [paths]              name what the book's rules forbid; exit code 1 if anything
-    python tools/notebooks.py reproduce CHAPTER PROFILE  run with recording on, into a scratch folder
+    python tools/notebooks.py run CHAPTER PROFILE        run with a profile, into a scratch folder
 
 Without paths: every notebook below ``book/``.
 """
@@ -176,11 +176,11 @@ def _parameter_problems(notebook: nbformat.NotebookNode, name: str) -> Iterator[
 
 
 def environment(cache: str | Path) -> dict[str, str]:
-    """Where a page's text is computed: fixed threads, no data of this machine, no recording, its own sweep cache.
+    """Where a page's text is computed: fixed threads, no data and no records of this machine, its own cache.
 
     The instruction set stays as it was set, so that the text can be checked on another one.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in ("NNLIB_DATA", "NNLIB_RECORD")}
+    kept = {name: value for name, value in os.environ.items() if name not in ("NNLIB_DATA", "NNLIB_RESULTS")}
     capability = os.environ.get("ATEN_CPU_CAPABILITY", FIXED["ATEN_CPU_CAPABILITY"])
     return kept | FIXED | {"ATEN_CPU_CAPABILITY": capability, "NNLIB_CACHE": str(cache)}
 
@@ -200,8 +200,8 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     os.replace(part, path)
 
 
-def reproduce(chapter: str, profile: str) -> Path:
-    """Run a chapter with the given profile and recording on; the executed copy goes to a scratch folder."""
+def run(chapter: str, profile: str) -> Path:
+    """Run a chapter with a profile, whose recorded tables it reads; the executed copy is in a scratch folder."""
     import papermill  # not needed to read or check notebooks
 
     source = BOOK / f"{chapter}.ipynb"
@@ -210,11 +210,7 @@ def reproduce(chapter: str, profile: str) -> Path:
         sys.exit(f"there is no chapter {chapter!r}: known are {known}")
     if profile not in ("quick", "laptop", "paper"):
         sys.exit(f"profile must be quick, laptop or paper: got {profile!r}")
-    os.environ["NNLIB_RECORD"] = "1"
     copy = Path(tempfile.mkdtemp(prefix=f"{chapter}-{profile}-")) / source.name
-    if profile == "quick":  # what is recorded for the page must be what the page computes
-        os.environ.update(FIXED | {"NNLIB_CACHE": str(copy.parent / "cache")})
-        os.environ.pop("NNLIB_DATA", None)
     papermill.execute_notebook(source, copy, {"profile": profile}, cwd=BOOK, kernel_name="python3")
     return copy
 
@@ -224,15 +220,12 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("execute", "normalise", "check"):
         commands.add_parser(name).add_argument("paths", nargs="*")
-    again = commands.add_parser("reproduce")
-    again.add_argument("chapter")
-    again.add_argument("profile")
+    once = commands.add_parser("run")
+    once.add_argument("chapter")
+    once.add_argument("profile")
     arguments = parser.parse_args()
-    if arguments.command == "reproduce":
-        print(
-            f"recorded in results/{arguments.chapter}.json; the run is in",
-            reproduce(arguments.chapter, arguments.profile),
-        )
+    if arguments.command == "run":
+        print("the run is in", run(arguments.chapter, arguments.profile))
         return
     bad = False
     with tempfile.TemporaryDirectory() as cache:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ FILES = Path(__file__).parent / "files"
 
 def digits() -> Dataset:
     """Scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, shuffled once and for all, 1,400 for training."""
-    bunch = load_digits()
+    bunch: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(bunch.target))  # the file goes writer by writer
     x = torch.from_numpy(bunch.images[order]).to(torch.float32).unsqueeze(1) / 16  # (1797, 1, 8, 8)
     y = torch.from_numpy(bunch.target[order]).long()
@@ -134,7 +134,7 @@ def check(x: np.ndarray, y: np.ndarray, shape: tuple[int, ...], where: str) -> N
 
 def _download(family: Family) -> dict[str, np.ndarray]:
     """The full set from OpenML, in the official order; scikit-learn verifies the checksum and keeps it on disk."""
-    bunch = fetch_openml(family.openml, version=1, as_frame=False, parser="auto")
+    bunch: Any = fetch_openml(family.openml, version=1, as_frame=False, parser="auto")
     if bunch.data.shape != (70_000, 784):
         raise ValueError(f"OpenML's {family.openml} should have 70,000 rows of 784 pixels: got {bunch.data.shape}")
     x, y = bunch.data.astype(np.uint8).reshape(-1, 28, 28), bunch.target.astype(np.int64)

@@ -19,7 +19,8 @@ def co2(horizon: float = 10.0) -> Dataset:
     """
     weekly = pd.read_csv(FILES / "co2_weekly.csv", index_col=0, parse_dates=True)["co2"]
     monthly = weekly.resample("MS").mean().dropna()
-    years = monthly.index.year + (monthly.index.month - 0.5) / 12
+    dates = pd.DatetimeIndex(monthly.index)
+    years = dates.year + (dates.month - 0.5) / 12
     return _series(
         years.to_numpy(),
         monthly.to_numpy(),

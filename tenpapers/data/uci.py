@@ -6,7 +6,7 @@ Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ def _read(name: str, table: Table) -> tuple[np.ndarray, np.ndarray, list[str], s
     """Inputs (n, d), targets (n,), names of the inputs, and where they are from."""
     own = own_folder()
     if name == "diabetes":
-        bunch = load_diabetes()
+        bunch: Any = load_diabetes()
         return bunch.data, bunch.target, list(bunch.feature_names), "scikit-learn"
     if table.vendored:  # the same rows as in the larger file, with names and more digits
         path = FILES / table.vendored

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from html import escape
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -77,6 +78,12 @@ class Control:
         return [f"{text} {self.unit}".rstrip() for text in texts]
 
 
+def _meta(figure: go.Figure) -> dict[str, Any]:
+    """The words of a described figure; none of one that is not."""
+    layout: Any = figure.layout  # plotly makes its attributes at run time
+    return layout.meta if isinstance(layout.meta, dict) else {}
+
+
 def _kind(value) -> str:
     """Which of the three kinds of control a value asks for."""
     return "boolean" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
@@ -107,7 +114,7 @@ class Explorer:
         figure = self.figure(**{control.name: value for control, value in zip(self.controls, values, strict=True)})
         if not isinstance(figure, go.Figure):
             raise ValueError(f"{self._function} must return a plotly Figure: got {type(figure).__name__} at {where}")
-        meta = figure.layout.meta if isinstance(figure.layout.meta, dict) else {}
+        meta = _meta(figure)
         missing = [word for word in ("name", "alt", "summary") if not meta.get(word)]
         if missing:
             raise ValueError(
@@ -165,7 +172,7 @@ class Explorer:
         shown = self._memo[self._start] = self._at(self._start)
         fast = time.perf_counter() - begun < SLOW
         plot = go.FigureWidget(shown)
-        status = ipywidgets.HTML(escape(shown.layout.meta["summary"]))
+        status = ipywidgets.HTML(escape(_meta(shown)["summary"]))
         inputs = []
         for control in self.controls:
             common = {
@@ -190,7 +197,7 @@ class Explorer:
                 status.value = "<em>computing …</em>"
                 self._memo[values] = self._at(values)
             self._show(plot, self._memo[values])
-            status.value = escape(self._memo[values].layout.meta["summary"])
+            status.value = escape(_meta(self._memo[values])["summary"])
 
         def reset(_button):
             for widget, value in zip(inputs, self._start, strict=True):
@@ -201,7 +208,7 @@ class Explorer:
         button = ipywidgets.Button(description="Reset", layout={"width": "6em"})
         button.on_click(reset)
         row = ipywidgets.Box([*inputs, button], layout={"flex_flow": "row wrap", "align_items": "center"})
-        words = ipywidgets.HTML(f"<details><summary>Description</summary>{escape(shown.layout.meta['alt'])}</details>")
+        words = ipywidgets.HTML(f"<details><summary>Description</summary>{escape(_meta(shown)['alt'])}</details>")
         return ipywidgets.VBox([row, plot, status, words])
 
     @staticmethod

@@ -6,6 +6,7 @@ pure functions in ``nnlib/figures/<chapter>.py``.
 """
 
 import re
+from typing import Any
 
 import plotly.colors
 import plotly.graph_objects as go
@@ -229,7 +230,8 @@ def describe(
 
 def _panel_titles(figure: go.Figure) -> list[go.layout.Annotation]:
     """The annotations by which ``make_subplots`` writes titles above its panels."""
-    titles = [a for a in figure.layout.annotations if (a.xref, a.yref, a.showarrow) == ("paper", "paper", False)]
+    layout: Any = figure.layout  # plotly makes its attributes at run time
+    titles = [a for a in layout.annotations if (a.xref, a.yref, a.showarrow) == ("paper", "paper", False)]
     return [title for title in titles if title.y is not None and title.y >= 0.99]
 
 
@@ -243,7 +245,8 @@ def stack(figure: go.Figure, panel_height: int = 300) -> dict:
     Returns:
         The overrides: height, domain of each axis, place of each panel's title.
     """
-    numbers = sorted(int(key[5:] or 1) for key in figure.layout.to_plotly_json() if key.startswith("xaxis"))
+    layout: Any = figure.layout
+    numbers = sorted(int(key[5:] or 1) for key in layout.to_plotly_json() if key.startswith("xaxis"))
     panels = [(f"xaxis{n}", f"yaxis{n}") if n > 1 else ("xaxis", "yaxis") for n in numbers]
     height = panel_height * len(panels)
     gap = 96 / height  # room for tick labels, the axis title, and the next panel's title
@@ -252,9 +255,9 @@ def stack(figure: go.Figure, panel_height: int = 300) -> dict:
     narrow: dict = {"height": height + 80}
     for (x, y), top in zip(panels, tops, strict=True):
         narrow[x], narrow[y] = {"domain": [0, 1]}, {"domain": [max(0.0, top - share), top]}
-    centres = [sum(figure.layout[x].domain or (0, 1)) / 2 for x, _ in panels]
+    centres = [sum(layout[x].domain or (0, 1)) / 2 for x, _ in panels]
     annotations = []
-    for annotation in figure.layout.annotations:
+    for annotation in layout.annotations:
         moved = annotation.to_plotly_json()
         if annotation in _panel_titles(figure):
             nearest = min(range(len(panels)), key=lambda i: abs(centres[i] - moved["x"]))

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 import jsonschema
+from jsonschema.exceptions import best_match
 
 SCHEMA = {
     "type": "array",
@@ -87,7 +88,7 @@ def quiz(name: str | Path) -> Quiz:
         questions = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{name} is not JSON: {error}") from error
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(questions))
+    error = best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(questions))
     if error:
         raise ValueError(f"{name}, at {error.json_path}: {error.message}")
     for i, question in enumerate(questions, 1):

@@ -43,9 +43,10 @@ def number(value, digits: int = 3) -> str:
         return f"{value:,}".replace("-", "−")
     if not isinstance(value, numbers.Real):
         raise ValueError(f"number() shows real numbers, booleans, None, text or a pair of numbers: got {value!r}")
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return _real(float(value), digits).replace("-", "−")
+    real = float(value)
+    if math.isinf(real):
+        return "∞" if real > 0 else "−∞"
+    return _real(real, digits).replace("-", "−")
 
 
 def _real(value: float, digits: int) -> str:

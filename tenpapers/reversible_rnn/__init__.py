@@ -1,13 +1,10 @@
 """The chapter's laboratory: what its experiments train, measure, claim and draw. Chapter: book/reversible_rnn.ipynb.
 
-repeat.py          the task that a network without forgetting cannot do
-evaluate.py        training with carried states, perplexity, BLEU
+workloads.py     the models of the chapter, their texts, how they are trained
+evaluate.py      training with carried states, perplexity, BLEU
+repeat.py        the task that a network without forgetting cannot do
+language.py      one language model: trained, measured, its memory counted
+translation.py   one translator: the same, encoder and decoder apart
+runs.py          the recorded tables
+claims.py        what the paper says, and what decides it here
 """
-
-from tenpapers.reversible_rnn.evaluate import bleu, nats, train_language_model
-
-__all__ = [
-    "bleu",
-    "nats",
-    "train_language_model",
-]

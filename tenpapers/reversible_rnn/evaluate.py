@@ -3,15 +3,14 @@
 Chapter: ``book/reversible_rnn.ipynb``.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from nnlib.modes import NonFiniteLoss, evaluating
+from nnlib.descent import descend
+from nnlib.modes import evaluating
 from nnlib.reversible_rnn.language_model import LanguageModel, detached
 from nnlib.training import Split
 from tenpapers.data.text import windows
@@ -57,7 +56,7 @@ def train_language_model(
     carry: bool = True,
     validation: Split | None = None,
     patience: int = 5,
-) -> pd.DataFrame:
+) -> list[dict[str, float]]:
     """Truncated backpropagation through time, in place.
 
     Args:
@@ -76,7 +75,7 @@ def train_language_model(
         patience: See ``validation``.
 
     Returns:
-        ``step, loss``: the training loss of each step, in nats a token.
+        A dict for each step: ``step, loss``, the training loss in nats a token.
 
     Raises:
         NonFiniteLoss: at the first step whose loss is infinite or not a number.
@@ -86,58 +85,36 @@ def train_language_model(
     """
     generator = torch.Generator(model.bias.device).manual_seed(seed)
     first = [group["lr"] for group in optimizer.param_groups]
+    state, rows, past = None, [], []
+    parts = _passes(train, batch_size, window)
     model.train()
-    rows, past = [], []
-    while len(rows) < steps:
-        state = None
-        for part in windows(train, batch_size, window):
-            for group, lr in zip(optimizer.param_groups, first, strict=True):
-                group["lr"] = lr * (1 - 0.9 * len(rows) / steps) if decay else lr
-            logits, state = model(part.x, state if carry else None, generator)
-            loss = cross_entropy(logits.flatten(0, 1), part.y.flatten())
-            step = len(rows) + 1
-            rows.append({"step": step, "loss": descend(loss, model, optimizer, clip=clip, step=step)})
-            state = detached(state)
-            if len(rows) == steps:
-                break
-        if validation is not None:
+
+    def loss() -> Tensor:
+        nonlocal state, first
+        begins, part = next(parts)
+        if begins:
+            state = None
+        if begins and rows and validation is not None:
             past.append(nats(model, validation, carry=carry))
             if len(past) > patience and past[-1] > min(past[:-patience]):
                 first = [lr / 4 for lr in first]
-    return pd.DataFrame(rows)
+        for group, lr in zip(optimizer.param_groups, first, strict=True):
+            group["lr"] = lr * (1 - 0.9 * len(rows) / steps) if decay else lr
+        logits, after = model(part.x, state if carry else None, generator)
+        state = detached(after)
+        return cross_entropy(logits.flatten(0, 1), part.y.flatten())
+
+    descend(
+        loss, optimizer, steps, clip=clip, after=lambda step, value: rows.append({"step": step, "loss": value.item()})
+    )
+    return rows
 
 
-def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *, clip: float, step: int) -> float:
-    """One step down the gradient, in place, its norm over all parameters cut to ``clip``.
-
-    Args:
-        loss: Scalar, of the model's parameters.
-        model: Whose gradient is cut.
-        optimizer: Over its parameters.
-        clip: Largest norm.
-        step: The number of this step, from 1, for the error.
-
-    Returns:
-        The loss before the step.
-
-    Raises:
-        NonFiniteLoss: for a loss that is infinite or not a number.
-
-    Chapter: ``book/reversible_rnn.ipynb``.
-
-    >>> model = nn.Linear(1, 1, bias=False)
-    >>> before = model.weight.item()
-    >>> loss = descend(1e6 * model.weight.sum(), model, torch.optim.SGD(model.parameters(), lr=1.0), clip=0.5, step=1)
-    >>> round(before - model.weight.item(), 6)
-    0.5
-    """
-    if not math.isfinite(value := loss.item()):
-        raise NonFiniteLoss(step, value)
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    return value
+def _passes(text: Split, batch_size: int, window: int) -> Iterator[tuple[bool, Split]]:
+    """Windows of a text, one pass after another, and whether a pass begins."""
+    while True:
+        for place, part in enumerate(windows(text, batch_size, window)):
+            yield place == 0, part
 
 
 def bleu(translations: Sequence[str], references: Sequence[str]) -> float:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from nnlib.descent import descend
 from nnlib.modes import evaluating
 from nnlib.reversible_rnn.fixed_point import STATE_BITS
 from nnlib.reversible_rnn.language_model import LanguageModel
-from tenpapers.reversible_rnn.evaluate import descend
 
 SYMBOLS = 8
 
@@ -67,15 +67,17 @@ def repeat_task(
         ``accuracy`` (of the tokens that can be known, all but the first), ``last`` (accuracy at the last step), ``bits
         asked`` (T log2 V) and ``bits held`` (what the state can hold, given the largest |h| that occurs).
     """
-    dtype = getattr(torch, dtype)
-    model = LanguageModel(SYMBOLS, "RevGRU", hidden_size, SYMBOLS, bits=bits, seed=seed, device=device, dtype=dtype)
+    where = {"device": device, "dtype": getattr(torch, dtype)}
+    model = LanguageModel(SYMBOLS, "RevGRU", hidden_size, SYMBOLS, bits=bits, seed=seed, **where)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     generator = torch.Generator("cpu").manual_seed(seed)
-    for step in range(steps):
+
+    def loss() -> Tensor:
         tokens = repeat_batch(length, batch_size, generator, device)
         logits, _ = model(tokens)
-        loss = cross_entropy(logits[1:].flatten(0, 1), tokens[:-1].flatten())
-        descend(loss, model, optimizer, clip=1.0, step=step + 1)
+        return cross_entropy(logits[1:].flatten(0, 1), tokens[:-1].flatten())
+
+    descend(loss, optimizer, steps, clip=1.0)
     tokens = repeat_batch(length, 250, generator, device)
     with torch.no_grad(), evaluating(model):
         logits, last = model(tokens)

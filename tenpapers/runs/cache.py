@@ -25,7 +25,8 @@ def attempt(function: Callable, key: str, cell: Cell) -> tuple[Cell, list[Cell],
     memory = joblib.Memory(os.environ.get("NNLIB_CACHE") or Path.home() / ".cache" / "nnlib", verbose=0)
     start = time.perf_counter()
     try:
-        rows, seconds, data = memory.cache(_answer, ignore=["function"])(function, key, cell)
+        answer: Any = memory.cache(_answer, ignore=["function"])
+        rows, seconds, data = answer(function, key, cell)
     except Exception as caught:  # whatever it was, the other cells go on
         return cell, [], time.perf_counter() - start, [], f"{type(caught).__name__}: {caught}"
     return cell, rows, seconds, data, None
@@ -46,8 +47,9 @@ def fingerprint(function: Callable) -> str:
     """
     name = [function.__module__, function.__qualname__]
     if function.__module__.split(".")[0] in HOUSES:
-        return joblib.hash([source_hash(function.__module__), *name])
-    return joblib.hash([*(source_hash(house) for house in HOUSES), *name, *_own_source(function, set())])
+        return str(joblib.hash([source_hash(function.__module__), *name]))
+    whole = [source_hash(house) for house in HOUSES]
+    return str(joblib.hash([*whole, *name, *_own_source(function, set())]))
 
 
 @lru_cache(maxsize=256)

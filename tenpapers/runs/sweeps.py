@@ -52,7 +52,8 @@ def sweep(
     if not grid or not cells:
         raise ValueError("the grid is empty: give at least one value for each name")
     key = fingerprint(function)
-    answers = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(attempt)(function, key, cell) for cell in cells)
+    calls = (joblib.delayed(attempt)(function, key, cell) for cell in cells)
+    answers: Any = joblib.Parallel(n_jobs=n_jobs)(calls)
     found = []
     for cell, rows, seconds, _, error in answers:
         reserved = {*cell, "error", "seconds"}

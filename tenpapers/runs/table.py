@@ -106,7 +106,7 @@ class Table:
             "profile": profile,
             "data": list(dict.fromkeys(source for sources in loaded for source in sources)),
             "seconds": (before["seconds"] if before else 0) + sum(run["seconds"] for run in entry["runs"]),
-            "hardware": (made[-1] if made else before)["hardware"],
+            "hardware": (before if before and not made else made[-1])["hardware"],
             "waiting": len(self.waiting(profile)),
         }
         return frame
@@ -172,7 +172,7 @@ class Table:
         finished: list[tuple[Cell, list[Cell], float, list[str]]] = []
         failed, saved, key = 0, time.monotonic(), fingerprint(self.run)
         calls = (joblib.delayed(attempt)(self.run, key, cell) for cell in chosen)
-        answers = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls)
+        answers: Any = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls)
         try:
             for number, (cell, rows, seconds, data, error) in enumerate(answers, start=1):
                 told = ", ".join(f"{k}={v}" for k, v in cell.items())

@@ -25,8 +25,8 @@ def name(path: Path) -> str:
 
 @pytest.fixture
 def clean_environment(monkeypatch, tmp_path):
-    """As on a reader's machine: no data of our own, no recording, one thread, an empty cache."""
-    for variable in ("NNLIB_DATA", "NNLIB_RECORD", "NNLIB_RESULTS"):
+    """As on a reader's machine: no data and no records of our own, one thread, an empty cache."""
+    for variable in ("NNLIB_DATA", "NNLIB_RESULTS"):
         monkeypatch.delenv(variable, raising=False)
     for variable, value in (notebooks.FIXED | {"ATEN_CPU_CAPABILITY": CAPABILITY}).items():
         monkeypatch.setenv(variable, value)

@@ -1,6 +1,5 @@
 """Claims about ``tools/notebooks.py``: a normalised notebook is the same after every run, and a bad one is named."""
 
-import json
 import os
 import subprocess
 import sys
@@ -171,13 +170,13 @@ def test_pieces_of_a_stream_are_joined_and_places_of_this_machine_hidden():
 
 
 def test_environment_of_a_page_is_fixed_but_for_a_chosen_instruction_set(monkeypatch):
-    for name, value in {"NNLIB_DATA": "d", "NNLIB_RECORD": "1", "NNLIB_CACHE": "mine"}.items():
+    for name, value in {"NNLIB_DATA": "d", "NNLIB_RESULTS": "1", "NNLIB_CACHE": "mine"}.items():
         monkeypatch.setenv(name, value)
     for name in tool.FIXED:
         monkeypatch.delenv(name, raising=False)
     given = tool.environment("fresh")
     assert tool.FIXED.items() <= given.items() and given["NNLIB_CACHE"] == "fresh"
-    assert not {"NNLIB_DATA", "NNLIB_RECORD"} & set(given)
+    assert not {"NNLIB_DATA", "NNLIB_RESULTS"} & set(given)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     assert tool.environment("fresh")["ATEN_CPU_CAPABILITY"] == "default"
 
@@ -188,14 +187,14 @@ def test_executing_runs_in_the_notebooks_folder_and_twice_gives_the_same_bytes(t
         new_code_cell('profile = "quick"\nseed = 0', metadata={"tags": ["parameters"]}),
         new_code_cell(
             "import os, pathlib, sys\nprint(pathlib.Path('here').exists(), os.environ['OMP_NUM_THREADS'])\n"
-            "sys.stdout.flush()\nprint(os.environ['NNLIB_CACHE'] != 'mine', 'NNLIB_RECORD' in os.environ)"
+            "sys.stdout.flush()\nprint(os.environ['NNLIB_CACHE'] != 'mine', 'NNLIB_RESULTS' in os.environ)"
         ),
     ]
     (tmp_path / "here").touch()
     path = tmp_path / "chapter.ipynb"
     nbformat.write(new_notebook(cells=cells), path)
     command = [sys.executable, str(tool.ROOT / "tools" / "notebooks.py"), "execute", str(path)]
-    environment = os.environ | {"NNLIB_CACHE": "mine", "NNLIB_RECORD": "1"}
+    environment = os.environ | {"NNLIB_CACHE": "mine", "NNLIB_RESULTS": "1"}
     states = []
     for _ in range(2):
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -230,25 +229,20 @@ def test_nbval_with_our_options_finds_a_changed_number(tmp_path, printed, code):
     ("arguments", "message"),
     [(("absent", "quick"), "no chapter 'absent'"), (("nqm", "huge"), "profile must be quick, laptop or paper")],
 )
-def test_reproduce_refuses_what_it_does_not_know(arguments, message, monkeypatch, tmp_path):
+def test_run_refuses_what_it_does_not_know(arguments, message, monkeypatch, tmp_path):
     (tmp_path / "nqm.ipynb").touch()
     monkeypatch.setattr(tool, "BOOK", tmp_path)
     with pytest.raises(SystemExit, match=message):
-        tool.reproduce(*arguments)
+        tool.run(*arguments)
 
 
-def test_reproduce_runs_with_recording_on_and_leaves_the_notebook_alone(monkeypatch, tmp_path):
-    """Papermill's parameters win over the notebook's, the record is written, and the book's file keeps its bytes."""
+def test_run_gives_the_notebook_its_profile_and_leaves_it_alone(tmp_path):
+    """Papermill's parameters win over the notebook's, and the book's file keeps its bytes."""
     book = tmp_path / "book"
     book.mkdir()
-    (tmp_path / "results").mkdir()
     cells = [
         new_code_cell('profile = "quick"\nseed = 0', metadata={"tags": ["parameters"]}),
-        new_code_cell(
-            "from tenpapers.runs import record\n"
-            "record('demo', 'one', statement='A claim of the demo.', where='section 1', ours=profile == 'laptop',\n"
-            "       verdict='agrees', test='tests/t.py::test_t', profile=profile, data='none', seconds=0, config={})"
-        ),
+        new_code_cell("print('ran with', profile)"),
     ]
     tool.write(new_notebook(cells=cells), book / "demo.ipynb")
     before = (book / "demo.ipynb").read_bytes()
@@ -256,13 +250,12 @@ def test_reproduce_runs_with_recording_on_and_leaves_the_notebook_alone(monkeypa
         "import pathlib, sys; sys.path.insert(0, sys.argv[1])\n"
         "from tools import notebooks as tool\n"
         "tool.BOOK = pathlib.Path(sys.argv[2])\n"
-        "print(tool.reproduce('demo', 'laptop'))"
+        "print(tool.run('demo', 'laptop'))"
     )
     environment = os.environ | {"PYTHONPATH": str(tool.ROOT)}
     command = [sys.executable, "-c", script, str(tool.ROOT), str(book)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    recorded = json.loads((tmp_path / "results" / "demo.json").read_text())
-    assert recorded["claims"]["one"]["runs"]["laptop"]["ours"] is True
     assert (book / "demo.ipynb").read_bytes() == before
-    assert not done.stdout.strip().startswith(str(book))
+    copy = Path(done.stdout.strip())
+    assert not copy.is_relative_to(book) and "ran with laptop" in copy.read_text()

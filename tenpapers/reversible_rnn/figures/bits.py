@@ -71,21 +71,21 @@ def bit_by_bit(gate: str = "1 bit", start: float = 0.37, buffer: str = "kept") -
 def _run(gate: int, start: float, keep: bool) -> tuple[list[int], list[int]]:
     """States h* and buffers at each moment, forward and back."""
     h, z, B = to_fixed(torch.tensor([start])), torch.tensor([gate]), torch.tensor([0])
-    states, words = [h.item()], [0]
+    states, words = [int(h)], [0]
     added = [to_fixed(torch.tensor([u])) for u in ADDED]
     for u in added:
         h, B = multiply(h, z, B)
         h = h + u
         if not keep:
             B = torch.zeros_like(B)
-        states.append(h.item())
-        words.append(B.item())
+        states.append(int(h))
+        words.append(int(B))
     for u in reversed(added):
         h, B = unmultiply(h - u, z, B)
         if not keep:
             B = torch.zeros_like(B)
-        states.append(h.item())
-        words.append(B.item())
+        states.append(int(h))
+        words.append(int(B))
     return states, words
 
 

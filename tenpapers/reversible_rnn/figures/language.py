@@ -5,15 +5,11 @@ from functools import lru_cache
 import pandas as pd
 import plotly.graph_objects as go
 
-from tenpapers import runs as experiments
 from tenpapers.page.look import describe, style
 from tenpapers.page.text import number
+from tenpapers.reversible_rnn import runs as tables
 
-BOOKS = [
-    "Pride and Prejudice, characters",
-    "King James Bible, characters",
-    "Pride and Prejudice, words",
-]
+BOOKS = list(tables.BOOKS)
 WAYS = {
     "counted as in the paper": "paper",
     "bits alone": "ideal",
@@ -24,7 +20,7 @@ WAYS = {
 @lru_cache
 def recorded() -> pd.DataFrame:
     """The recorded language models: one row a run; ``limit`` says how many bits a unit may forget in a step."""
-    frame = experiments.recorded_table("reversible_rnn", "language")
+    frame = tables.language.read()
     return frame.astype(dict.fromkeys(["forgotten", *WAYS.values()], float))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -59,9 +60,8 @@ def memory(bits: int = 3, length: int = 70, word: int = 64, share: str = "none")
         for kind, (x, y) in _measured().items():
             marker = {"color": COLORS[kind], "size": 9, "symbol": "circle"}
             figure.add_scatter(x=x, y=y, mode="markers", name=f"trained {kind}", marker=marker)
-    figure.update_xaxes(
-        title_text="bits forgotten a unit and step", range=[math.log10(0.25), 1], **LOG | {"dtick": "D2"}
-    )
+    axis: dict[str, Any] = LOG | {"dtick": "D2"}
+    figure.update_xaxes(title_text="bits forgotten a unit and step", range=[math.log10(0.25), 1], **axis)
     figure.update_yaxes(title_text="times less memory", range=[0, math.log10(300)], **LOG)
     figure.update_layout(height=440)
     return describe(
@@ -85,4 +85,4 @@ def _measured() -> dict[str, tuple[list[float], list[float]]]:
     runs = recorded()
     runs = runs[runs.forgotten > 0]  # not where nothing is forgotten, nor torch's own kinds, which have none
     mean = runs.groupby(["kind", "size", "limit"])[["forgotten", "paper"]].mean().reset_index()
-    return {kind: (list(part.forgotten), list(part.paper)) for kind, part in mean.groupby("kind")}
+    return {str(kind): (list(part.forgotten), list(part.paper)) for kind, part in mean.groupby("kind")}

@@ -5,9 +5,9 @@ from functools import lru_cache
 import pandas as pd
 import plotly.graph_objects as go
 
-from tenpapers import runs as experiments
 from tenpapers.page.look import COLORS, DASHES, MIDDLE_GREY, describe
 from tenpapers.page.text import number
+from tenpapers.reversible_rnn import runs as tables
 from tenpapers.reversible_rnn.repeat import SYMBOLS
 
 GATES = {"gate 1, never forgets": ("neutral", 0), "learned gate, at most 3 bits": ("RevGRU", 3)}
@@ -16,7 +16,7 @@ GATES = {"gate 1, never forgets": ("neutral", 0), "learned gate, at most 3 bits"
 @lru_cache
 def recorded() -> pd.DataFrame:
     """The recorded runs of the task: one row a network, length and seed."""
-    return experiments.recorded_table("reversible_rnn", "repeat")
+    return tables.repeat.read()
 
 
 def repeat() -> go.Figure:

@@ -1,19 +1,14 @@
 """Claims about the language model: whichever way its past is found, loss and gradients are the same."""
 
-import math
-
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from nnlib.descent import descend
 from nnlib.reversible_rnn import KINDS, LanguageModel, Stored, gradient_cosine
 from nnlib.reversible_rnn.language_model import detached, recurrent
-from nnlib.training import Split
-from tenpapers.reversible_rnn import nats, train_language_model
-from tenpapers.reversible_rnn.language_runs import SIZES, memory, trained
 from tests.devices import same_without_a_default_device
 
 close = torch.testing.assert_close
@@ -106,69 +101,14 @@ def test_weight_drop_changes_the_weights_from_state_to_gates_alone():
     assert not torch.allclose(rnn.train()(longer, generator=generator)[0], rnn.eval()(longer)[0])
 
 
-def test_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary():
-    model = LanguageModel(7, "RevGRU", 8)
-    model.weight.data.zero_()
-    text = torch.arange(300) % 7
-    assert math.exp(nats(model, Split(text[:-1], text[1:]))) == pytest.approx(7)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_periodic_text_is_learned_with_the_state_carried_over_windows(kind):
-    """Windows of 4 of a period of 6 with a repeated letter: what comes next is known only from the window before."""
-    text = torch.tensor([0, 1, 2, 0, 1, 3] * 80)
-    split = Split(text[:-1], text[1:])
-    model = LanguageModel(4, kind, 16, 8, bits=2)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
-    history = train_language_model(model, split, optimizer, steps=150, batch_size=4, window=4)
-    assert isinstance(history, pd.DataFrame) and len(history) == 150
-    assert nats(model, split, batch_size=4, window=4) < 0.1
-
-
-def test_the_learning_rate_falls_only_after_the_held_out_text_got_worse():
-    """A text to hold out that is noise gets worse as another is learned; breaks if compared with the last."""
-    text = torch.tensor([0, 1, 2, 3] * 30)
-    noise = torch.randint(4, (200,), generator=torch.Generator().manual_seed(0))
-    rates = []
-    for held_out in (None, Split(noise[:-1], noise[1:])):
-        model = LanguageModel(4, "GRU", 8)
-        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        options = {"steps": 160, "batch_size": 2, "window": 10, "decay": False, "patience": 2}
-        train_language_model(model, Split(text[:-1], text[1:]), optimizer, validation=held_out, **options)
-        rates.append(optimizer.param_groups[0]["lr"])
-    assert rates[0] == 1.0 and rates[1] <= 1 / 4
-
-
-def test_memory_of_a_model_falls_as_less_may_be_forgotten():
-    x, _ = tokens(steps=100)
-    found = [memory(LanguageModel(9, "RevGRU", 16, bits=bits), x) for bits in (1, 3)]
-    assert found[0]["forgotten"] < found[1]["forgotten"] < 3
-    assert found[0]["paper"] >= found[1]["paper"] and found[0]["ideal"] > found[0]["paper"] > 1
-    assert found[0]["held"] > found[0]["with output"] > 1
-    assert set(memory(LanguageModel(9, "LSTM", 16), x).values()) == {None}
-
-
-def test_the_papers_sizes_run_for_a_few_steps(monkeypatch):
-    """The same code and fields at a tenth of the width; breaks if SGD or its rule is not wired up."""
-    from dataclasses import replace
-
-    small = SIZES["paper"].model | {"hidden_size": 114, "embedding_size": 64}
-    monkeypatch.setitem(
-        SIZES, "paper", replace(SIZES["paper"], book="pride_prejudice", vocabulary=500, model=small, window=10)
-    )
-    model, data = trained("paper", "RevLSTM", 3, steps=2)
-    assert nats(model, Split(data.test.x[:400], data.test.y[:400])) < math.log(500) + 0.5
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_device_and_dtype_are_those_asked_for(kind, dtype):
     def compute():
         x, y = tokens(steps=12)
         model = LanguageModel(9, kind, 8, 4, 2, bits=2, dropout=0.3, weight_drop=0.3, device="cpu", dtype=dtype)
-        split = Split(x.T.flatten(), y.T.flatten())
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        train_language_model(model, split, optimizer, steps=2, batch_size=2, window=5)
+        descend(lambda: cross_entropy(model(x)[0].flatten(0, 1), y.flatten()), optimizer, 2)
         logits, _ = model.eval()(x)
         return {"logits": logits.detach(), "parameters": [p.detach() for p in model.parameters()]}
 
@@ -192,7 +132,6 @@ def test_detached_states_have_no_past():
             lambda: LanguageModel(5, "GRU", 8, 4, tied=True),
             "tied weights need embedding_size = hidden_size: got 4 and 8",
         ),
-        (lambda: trained("huge", "GRU", None), "size must be one of small, .*: got 'huge'"),
     ],
 )
 def test_names_and_sizes_out_of_range_are_refused(call, message):

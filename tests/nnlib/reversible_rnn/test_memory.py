@@ -55,3 +55,14 @@ def test_storing_every_state_holds_at_least_the_states_and_grows_with_the_length
 def test_torch_gru_can_be_measured_too():
     held = held_bytes(nn.GRU(4, 16), torch.ones(50, 5, 4))
     assert held.activations > 0 and held.output == 4 * 50 * 5 * 16
+
+
+def test_units_that_are_kept_for_attention_count_as_stored_and_as_not_forgotten():
+    """32 bits for each of them at each step; breaks if a slice for attention were free."""
+    rnn, x = RevGRU(3, 8, bits=3, keep=2), torch.ones(50, 4, 3)
+    free, kept = paper_memory(RevGRU(3, 8, bits=3, keep=0), x), paper_memory(rnn, x)
+    slices = 32 * 2 * 50 * 4
+    assert kept.states == free.states and kept.stored > slices
+    output, _ = rnn(x)
+    assert output.shape[-1] == 2
+    assert kept.ideal > slices

@@ -5,60 +5,27 @@ Paper: arXiv 1810.10999, section 5.2. Chapter: ``book/reversible_rnn.ipynb``.
 
 import copy
 import math
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from nnlib import training
+from nnlib.descent import descend
 from nnlib.modes import evaluating
+from nnlib.reversible_rnn import RevGRU, RevLSTM, Stored
 from nnlib.reversible_rnn.memory import held_bytes, paper_memory
 from nnlib.reversible_rnn.translation import Translator, translate
 from nnlib.training import Dataset, Split
-from tenpapers.data import decode, load, padded_batches
+from tenpapers.data import decode, padded_batches
 from tenpapers.data.text import BEGIN, END, PAD
-from tenpapers.reversible_rnn.evaluate import bleu, descend
+from tenpapers.reversible_rnn.evaluate import bleu
+from tenpapers.reversible_rnn.workloads import PAIRS, pairs
 
-
-@dataclass(frozen=True)
-class Pairs:
-    """A translator and how it is trained.
-
-    Args:
-        vocabulary: Of both languages; None for all words that occur twice.
-        model: Of :class:`Translator`.
-        steps: Of Adam.
-        batch_size: B.
-        lr: Of Adam; it falls in a straight line to a tenth.
-        clip: Largest norm of a gradient.
-    """
-
-    vocabulary: int | None
-    steps: int
-    lr: float
-    model: dict[str, Any] = field(default_factory=dict)
-    batch_size: int = 64
-    clip: float = 1.0
-
-
-SIZES = {
-    "small": Pairs(500, 20, 0.01, {"hidden_size": 32, "embedding_size": 16, "width": 4}, 16),
-    "laptop": Pairs(1000, 300, 0.015, {"hidden_size": 96, "embedding_size": 64, "width": 12}, 128),
-    # The paper's for Multi30k: 300 units, a slice of 20.
-    "paper": Pairs(None, 20_000, 0.002, {"hidden_size": 300, "embedding_size": 300, "width": 20, "dropout": 0.4}),
-}
 LONGEST = 30  # words of a translation
 MEASURED = 20  # sentences on which memory is measured
-
-
-@lru_cache(maxsize=2)
-def pairs(size: str) -> Dataset:
-    """The sentences of a size; every caller gets the same."""
-    if size not in SIZES:
-        raise ValueError(f"size must be one of {', '.join(SIZES)}: got {size!r}")
-    return load("english_spanish", vocabulary=SIZES[size].vocabulary)
 
 
 def trained(
@@ -74,7 +41,7 @@ def trained(
     """A trained translator and its sentences.
 
     Args:
-        size: One of ``SIZES``.
+        size: One of ``PAIRS``.
         kind: One of ``KINDS``.
         context: One of ``CONTEXTS``.
         bits: The most bits that a unit forgets in a step.
@@ -84,20 +51,29 @@ def trained(
         steps: In place of the size's own.
     """
     data = pairs(size).to(device)
-    s, known = SIZES[size], data.info["vocabulary"]
+    s, known = PAIRS[size], data.info["vocabulary"]
     options = {"bits": bits, "seed": seed, "device": device, "dtype": getattr(torch, dtype), **s.model}
     model = Translator(len(known["english"]), len(known["spanish"]), kind, context, **options)
     optimizer = torch.optim.Adam(model.parameters(), lr=s.lr)
-    total, done = s.steps if steps is None else steps, 0
     order, masks = torch.Generator("cpu").manual_seed(seed), torch.Generator(device).manual_seed(seed)
-    while done < total:
-        for batch in padded_batches(data.train, s.batch_size, order):
-            optimizer.param_groups[0]["lr"] = s.lr * (1 - 0.9 * done / total)
-            done += 1
-            descend(_loss(model, batch, masks), model, optimizer, clip=s.clip, step=done)
-            if done == total:
-                break
+    total = s.steps if steps is None else steps
+    batches = _endless(data.train, s.batch_size, order)
+    done = 0
+
+    def loss() -> Tensor:
+        nonlocal done
+        optimizer.param_groups[0]["lr"] = s.lr * (1 - 0.9 * done / total)
+        done += 1
+        return _loss(model, next(batches), masks)
+
+    descend(loss, optimizer, total, clip=s.clip)
     return model.eval(), data
+
+
+def _endless(split: Split, batch_size: int, order: torch.Generator) -> Iterator[Split]:
+    """Batches, one pass after another."""
+    while True:
+        yield from padded_batches(split, batch_size, order)
 
 
 def _loss(model: Translator, batch: Split, masks: torch.Generator | None = None, reduction: str = "mean") -> Tensor:
@@ -128,22 +104,31 @@ def quality(model: Translator, data: Dataset) -> dict[str, float]:
 
 
 def translation(
-    size: str, kind: str, context: str, bits: int | None = 3, seed: int = 0, **where: Any
+    size: str,
+    kind: str,
+    context: str,
+    bits: int | None = 3,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """Train a translator, measure it, and count what encoder and decoder keep.
 
     Args:
-        size: One of ``SIZES``.
+        size: One of ``PAIRS``.
         kind: One of ``KINDS``.
         context: One of ``CONTEXTS``.
         bits: The most bits that a unit forgets in a step.
         seed: Of all that is drawn.
-        where: ``dtype``, ``device`` and ``steps`` of :func:`trained`.
+        dtype: ``float32`` or ``float64``.
+        device: Where to do all this.
+        steps: In place of the size's own.
 
     Returns:
         What :func:`quality` and :func:`memory` return.
     """
-    model, data = trained(size, kind, context, bits, seed, **where)
+    model, data = trained(size, kind, context, bits, seed, dtype, str(training.device(device)), steps)
     return quality(model, data) | memory(model, data.test)
 
 
@@ -170,9 +155,9 @@ def memory(model: Translator, split: Split) -> dict[str, float | None]:
     return found
 
 
-def _ways(rnn: nn.Module, x: Tensor, every: bool) -> dict[str, float | None]:
+def _ways(rnn: RevGRU | RevLSTM | Stored, x: Tensor, every: bool) -> dict[str, float | None]:
     """Savings of one network; ``every``: all states are read by the attention, and so stored."""
-    if not hasattr(rnn, "bits"):
+    if isinstance(rnn, Stored):
         return dict.fromkeys(("paper", "ideal", "held"))
     counted = paper_memory(rnn, x)
     read = counted.states if every else 0
