@@ -11,14 +11,14 @@ network.py     StochasticMLP: a network that draws whole functions
 objective.py   kl_surrogate, measurement_set, adversarial_points, uniform_points: the KL's gradient, and where
 train.py       fit, predict; FunctionSpace (the functional ELBO) and WeightSpace (Bayes by backprop)
 process_kl.py  gaussian_kl, process_kl, feature_kl: the KL between processes at finite sets, in closed form
-optimisation.py max_value_entropy, search: Bayesian optimisation of functions from known priors
+optimisation.py max_value_entropy: where to look next; process_belief, network_belief: what it is fed with
 """
 
 from nnlib.functional_bnn.gp import Evidence, fit_evidence, log_evidence, posterior
 from nnlib.functional_bnn.kernels import ArcCosine, NeuralKernelNetwork, fit_on_subsets
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.objective import adversarial_points, kl_surrogate, measurement_set, uniform_points
-from nnlib.functional_bnn.optimisation import Landscape, drawn_landscape, max_value_entropy, search, search_run
+from nnlib.functional_bnn.optimisation import Belief, max_value_entropy, network_belief, process_belief
 from nnlib.functional_bnn.priors import GaussianProcess, PiecewiseConstant, PiecewiseLinear
 from nnlib.functional_bnn.process_kl import feature_kl, gaussian_kl, process_kl
 from nnlib.functional_bnn.score import SpectralStein, median_widths
@@ -26,10 +26,10 @@ from nnlib.functional_bnn.train import FunctionSpace, WeightSpace, fit, predict
 
 __all__ = [
     "ArcCosine",
+    "Belief",
     "Evidence",
     "FunctionSpace",
     "GaussianProcess",
-    "Landscape",
     "NeuralKernelNetwork",
     "PiecewiseConstant",
     "PiecewiseLinear",
@@ -37,7 +37,6 @@ __all__ = [
     "StochasticMLP",
     "WeightSpace",
     "adversarial_points",
-    "drawn_landscape",
     "feature_kl",
     "fit",
     "fit_evidence",
@@ -48,10 +47,10 @@ __all__ = [
     "max_value_entropy",
     "measurement_set",
     "median_widths",
+    "network_belief",
     "posterior",
     "predict",
+    "process_belief",
     "process_kl",
-    "search",
-    "search_run",
     "uniform_points",
 ]

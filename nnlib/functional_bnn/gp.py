@@ -7,7 +7,7 @@ Chapter: book/functional_bnn.ipynb.
 import contextlib
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from gpytorch.kernels import Kernel
@@ -87,6 +87,10 @@ class Evidence:
     noise_sd: float
     log_evidence: float
 
+    def to(self, device: torch.device | str) -> "Evidence":
+        """The same with a copy of the kernel on that device."""
+        return replace(self, kernel=copy.deepcopy(self.kernel).to(device))
+
 
 def fit_evidence(
     kernel: Kernel,
@@ -162,7 +166,8 @@ def _climb(kernel: Kernel, log_noise: Tensor, x: Tensor, y: Tensor, steps: int) 
             best, reached = [p.detach().clone() for p in parameters], -loss.item()
         return loss
 
-    with contextlib.suppress(torch.linalg.LinAlgError):  # a line search went where K has no Cholesky factor
+    no_factor = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
+    with contextlib.suppress(no_factor):  # a line search went where K has no Cholesky factor
         optimizer.step(closure)
     with torch.no_grad():
         for parameter, value in zip(parameters, best, strict=True):

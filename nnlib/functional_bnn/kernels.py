@@ -5,6 +5,7 @@ Paper: arXiv 1903.05779, sections 5.2.2 and 5.4. Chapter: book/functional_bnn.ip
 
 import copy
 import math
+from typing import cast
 
 import gpytorch
 import torch
@@ -13,8 +14,8 @@ from gpytorch.kernels import Kernel, LinearKernel, RBFKernel, RQKernel
 from linear_operator import to_dense
 from torch import Tensor, nn
 
+from nnlib.descent import descend
 from nnlib.functional_bnn.gp import Evidence, log_evidence
-from nnlib.modes import NonFiniteLoss
 
 
 class ArcCosine(Kernel):
@@ -99,7 +100,7 @@ class NeuralKernelNetwork(Kernel):
         for sums in self.sums:
             k = sums(k)  # (8, n, m), then (4, n, m)
             k = k[0::2] * k[1::2]  # neighbours in pairs: half as many
-        return self.last(k)[0]
+        return cast(Tensor, self.last(k))[0]
 
 
 class PositiveSums(gpytorch.Module):
@@ -110,6 +111,11 @@ class PositiveSums(gpytorch.Module):
         n_out: Kernels after.
         generator: Of the first weights.
     """
+
+    raw_weight: nn.Parameter  # (n_out, n_in)
+    raw_bias: nn.Parameter  # (n_out,)
+    raw_weight_constraint: Positive
+    raw_bias_constraint: Positive
 
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator):
         super().__init__()
@@ -122,8 +128,9 @@ class PositiveSums(gpytorch.Module):
     @torch.no_grad()
     def set(self, name: str, value: Tensor) -> None:
         """Make a parameter, ``raw_weight`` or ``raw_bias``, stand for this positive value."""
-        raw = self.constraint_for_parameter_name(name).inverse_transform(value)
-        getattr(self, name).copy_(raw)
+        constraint = self.constraint_for_parameter_name(name)
+        assert constraint is not None
+        getattr(self, name).copy_(constraint.inverse_transform(value))
 
     def forward(self, k: Tensor) -> Tensor:
         """(n_in, ...) -> (n_out, ...)."""
@@ -163,7 +170,7 @@ def fit_on_subsets(
 
     Raises:
         ValueError: for fewer than one step.
-        nnlib.training.NonFiniteLoss: at the first evidence that is not finite, by its step.
+        nnlib.modes.NonFiniteLoss: at the first evidence that is not finite, by its step.
 
     Source: arXiv 1903.05779, section 5.2.2. Chapter: book/functional_bnn.ipynb.
     """
@@ -171,14 +178,14 @@ def fit_on_subsets(
         raise ValueError(f"steps must be at least 1: got {steps}")
     kernel = copy.deepcopy(kernel).requires_grad_(True)
     log_noise = torch.tensor(math.log(noise_sd), dtype=y.dtype, device=y.device, requires_grad=True)
-    optimizer = torch.optim.Adam([*kernel.parameters(), log_noise], lr)
     generator = torch.Generator("cpu").manual_seed(seed)
-    for step in range(steps):
+    last = y.new_zeros(())
+
+    def loss() -> Tensor:
+        nonlocal last
         rows = torch.randperm(len(x), generator=generator, device="cpu")[:subset].to(x.device)
-        evidence = log_evidence(kernel, x[rows], y[rows], log_noise.exp())
-        if not evidence.isfinite():
-            raise NonFiniteLoss(step + 1, -evidence.item())
-        optimizer.zero_grad()
-        (-evidence / len(rows)).backward()
-        optimizer.step()
-    return Evidence(kernel.requires_grad_(False), math.exp(log_noise.item()), evidence.item())
+        last = log_evidence(kernel, x[rows], y[rows], log_noise.exp())
+        return -last / len(rows)
+
+    descend(loss, torch.optim.Adam([*kernel.parameters(), log_noise], lr), steps)
+    return Evidence(kernel.requires_grad_(False), math.exp(log_noise.item()), last.item())

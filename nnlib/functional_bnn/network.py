@@ -44,6 +44,9 @@ class StochasticMLP(nn.Module):
     (torch.Size([3, 5]), True)
     """
 
+    omega: Tensor  # (d, frequencies)
+    phase: Tensor  # (frequencies,)
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -69,7 +72,7 @@ class StochasticMLP(nn.Module):
             return low + (high - low) * torch.rand(shape, generator=generator, dtype=where["dtype"], device="cpu")
 
         omega = uniform(*frequency_range, sizes[0], frequencies)
-        self.register_buffer("omega", omega.to(**where))  # (d, frequencies)
+        self.register_buffer("omega", omega.to(**where))
         self.register_buffer("phase", uniform(0, 2 * math.pi, frequencies).to(**where))
         self.means, self.log_sds = nn.ParameterList(), nn.ParameterList()
         for n_in, n_out in pairwise([sizes[0] + frequencies, *sizes[1:]]):

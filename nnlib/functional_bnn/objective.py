@@ -3,7 +3,7 @@
 Paper: arXiv 1903.05779, sections 3 and 4. Chapter: book/functional_bnn.ipynb.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,13 @@ class Prior(Protocol):
     """What a prior must do: be sampled. Where it also has a ``log_density``, only q's score is estimated."""
 
     def sample(self, x: Tensor, samples: int, generator: torch.Generator) -> Tensor: ...
+
+
+@runtime_checkable
+class Density(Protocol):
+    """What a prior may have: the log density of its noisy values, (S, n) at (n, d) -> (S,)."""
+
+    def log_density(self, f: Tensor, x: Tensor, injected_noise: float) -> Tensor: ...
 
 
 def kl_surrogate(
@@ -57,7 +64,7 @@ def kl_surrogate(
         raise ValueError(f"f must hold one column for each of the {len(x)} inputs: got shape {tuple(f.shape)}")
     noisy = f + injected_noise * _normal_like(f, generator)
     score = SpectralStein(noisy, eigenfunctions).score()
-    if hasattr(prior, "log_density"):
+    if isinstance(prior, Density):
         return (score * noisy).sum(1).mean() - prior.log_density(noisy, x, injected_noise).mean()
     drawn = prior.sample(x, len(f), generator)
     drawn = drawn + injected_noise * _normal_like(drawn, generator)
@@ -138,7 +145,7 @@ def adversarial_points(
 
     Source: arXiv 1903.05779, section 3.2 (functional VI as a minimax game). Chapter: book/functional_bnn.ipynb.
     """
-    if not hasattr(prior, "log_density"):
+    if not isinstance(prior, Density):
         raise ValueError("adversarial points need a prior with a density: that of a sampled one has no gradient in x")
     moving = start.detach().clone()
     for _ in range(steps):

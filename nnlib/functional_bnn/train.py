@@ -5,14 +5,16 @@ Paper: arXiv 1903.05779, section 3.2 and algorithm 1. Chapter: book/functional_b
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from nnlib.bayes import Gaussian
+from nnlib.descent import descend
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.objective import Prior, adversarial_points, kl_surrogate, measurement_set, uniform_points
-from nnlib.modes import NonFiniteLoss
 
 KL_SCALES = ("batch", "data")
 
@@ -49,7 +51,16 @@ class FunctionSpace:
         if not bool((self.low < self.high).all()):
             raise ValueError("the box of random points must have low < high in every dimension")
 
-    def loss(self, network: StochasticMLP, x, y, likelihood: Gaussian, n_data: int, samples: int, generator) -> Tensor:
+    def loss(
+        self,
+        network: StochasticMLP,
+        x: Tensor,
+        y: Tensor,
+        likelihood: Gaussian,
+        n_data: int,
+        samples: int,
+        generator: torch.Generator,
+    ) -> Tensor:
         """Mean negative log likelihood of the batch plus the scaled KL surrogate."""
         random = uniform_points(self.low, self.high, self.n_random, generator)
         options = {"injected_noise": self.injected_noise, "eigenfunctions": self.eigenfunctions, "generator": generator}
@@ -78,7 +89,16 @@ class WeightSpace:
 
     prior_sd: float = 1.0
 
-    def loss(self, network: StochasticMLP, x, y, likelihood: Gaussian, n_data: int, samples: int, generator) -> Tensor:
+    def loss(
+        self,
+        network: StochasticMLP,
+        x: Tensor,
+        y: Tensor,
+        likelihood: Gaussian,
+        n_data: int,
+        samples: int,
+        generator: torch.Generator,
+    ) -> Tensor:
         """Mean negative log likelihood of the batch plus the KL between weights."""
         f = network.draw(samples, generator)(x)
         return likelihood.loss(f[..., None], y[:, None]) + network.weight_kl(self.prior_sd) / n_data
@@ -88,7 +108,7 @@ class WeightSpace:
 class Fit:
     """What training leaves beside the trained network: what was looked at on the way."""
 
-    snapshots: dict[int, object] = field(default_factory=dict)
+    snapshots: dict[int, Any] = field(default_factory=dict)
 
 
 def fit(
@@ -103,7 +123,7 @@ def fit(
     samples: int = 100,
     batch_size: int | None = None,
     seed: int = 0,
-    look: Callable[[StochasticMLP], object] | None = None,
+    look: Callable[[StochasticMLP], Any] | None = None,
     look_at: Sequence[int] = (),
 ) -> Fit:
     """Minimise the negative ELBO by Adam, in place.
@@ -126,7 +146,7 @@ def fit(
         The :class:`Fit`.
 
     Raises:
-        nnlib.training.NonFiniteLoss: at the first loss that is not finite, by its step.
+        nnlib.modes.NonFiniteLoss: at the first loss that is not finite, by its step.
 
     Source: arXiv 1903.05779, algorithm 1. Chapter: book/functional_bnn.ipynb.
     """
@@ -134,26 +154,25 @@ def fit(
     batch_size = min(batch_size or len(x), len(x))
     parameters = [p for p in (*network.parameters(), *likelihood.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr)
-    done = Fit()
+    schedule = LambdaLR(optimizer, lambda step: min(1.0, 0.1 + 0.9 * 4 * (steps - step) / max(steps, 1)))
     order = torch.empty(0, dtype=torch.long, device="cpu")
-    for step in range(steps + 1):
-        if look is not None and step in look_at:
-            with torch.no_grad():
-                done.snapshots[step] = look(network)
-        if step == steps:
-            break
+    done = Fit()
+
+    def loss() -> Tensor:
+        nonlocal order
         if len(order) < batch_size:  # a new pass; what is left of the last one is dropped
             order = torch.randperm(len(x), generator=generator, device="cpu")
         batch, order = order[:batch_size].to(x.device), order[batch_size:]
         rows = slice(None) if batch_size == len(x) else batch
-        loss = penalty.loss(network, x[rows], y[rows], likelihood, len(x), samples, generator)
-        if not loss.isfinite():
-            raise NonFiniteLoss(step + 1, loss.item())
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, 0.1 + 0.9 * 4 * (steps - step) / steps)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        return penalty.loss(network, x[rows], y[rows], likelihood, len(x), samples, generator)
+
+    @torch.no_grad()
+    def look_now(step: int, *_: Tensor) -> None:
+        if look is not None and step in look_at:
+            done.snapshots[step] = look(network)
+
+    look_now(0)
+    descend(loss, optimizer, steps, schedule=schedule, after=look_now, look_at=look_at)
     return done
 
 

@@ -1,23 +1,28 @@
-"""Who plays a contextual bandit? Agents that act on one draw of what they believe (Thompson sampling).
+"""Who acts on what it believes? Players of bandits, on one draw of it (Thompson sampling), and searchers of functions.
 
-Paper: arXiv 1903.05779, section 5.3; baselines as in Riquelme, Tucker, Snoek 2018. Chapter: book/functional_bnn.ipynb.
+Paper: arXiv 1903.05779, sections 5.3 and 5.4; the players as in Riquelme, Tucker, Snoek 2018. Chapter:
+book/functional_bnn.ipynb.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from gpytorch.kernels import RBFKernel, ScaleKernel
 from torch import Tensor, nn
 
-from nnlib.bayes import Gaussian
+from nnlib.bayes import Gaussian, LinearGaussian
+from nnlib.descent import descend
 from nnlib.functional_bnn.network import StochasticMLP
+from nnlib.functional_bnn.optimisation import Belief, network_belief, process_belief
 from nnlib.functional_bnn.priors import GaussianProcess
 from nnlib.functional_bnn.train import FunctionSpace, WeightSpace, fit
 from nnlib.models import MLP
+from tenpapers.functional_bnn.workloads import Landscape, made
 
 HIDDEN = 50
-STEPS = 60  # of Adam, at each update
+STEPS = 60  # of Adam, at each update of a player
 BATCH = 64
 
 
@@ -28,10 +33,11 @@ class Uniform:
         d: Features of a context.
         actions: K.
         seed: Of all draws.
+        device: Where contexts and rewards are.
     """
 
-    def __init__(self, d: int, actions: int, seed: int):
-        self.actions, self.seed = actions, seed
+    def __init__(self, d: int, actions: int, seed: int, device: torch.device | str = "cpu"):
+        self.actions, self.seed, self.device = actions, seed, device
         self.generator, self.rng = torch.Generator("cpu").manual_seed(seed), np.random.default_rng(seed)
 
     def act(self, context: Tensor) -> int:
@@ -45,7 +51,8 @@ class Uniform:
 class Regressions:
     """For each action a Bayesian linear regression with unknown noise: normal and inverse Gamma, in closed form.
 
-    The prior of the weights is N(0, 4 s²) with noise variance s² ~ inverse Gamma(6, 6).
+    The prior of the weights is N(0, 4 s²) with noise variance s² ~ inverse Gamma(6, 6). Given s², the posterior is that
+    of ``LinearGaussian`` with all variances over s².
 
     Args:
         features: (t, k), a constant is put beside them.
@@ -57,29 +64,30 @@ class Regressions:
     """
 
     def __init__(self, features: Tensor, actions: Tensor, rewards: Tensor, number: int):
-        z = nn.functional.pad(features, (0, 1), value=1.0).numpy()
-        self.posteriors = []
+        z = nn.functional.pad(features, (0, 1), value=1.0)
+        self.posteriors: list[tuple[Tensor, Tensor, float, float]] = []
         for action in range(number):
-            rows = (actions == action).numpy()
-            x, r = z[rows], rewards.numpy()[rows]
-            precision = x.T @ x + 0.25 * np.eye(z.shape[1])
-            root = np.linalg.cholesky(np.linalg.inv(precision))
-            mean = root @ (root.T @ (x.T @ r))
-            a, b = 6 + len(r) / 2, 6 + 0.5 * (r @ r - mean @ precision @ mean)
+            r = rewards[actions == action]
+            model = LinearGaussian(z[actions == action], r, 1.0, 4.0)
+            mean, root = model.mean, torch.linalg.cholesky(model.covariance)
+            a, b = 6 + len(r) / 2, 6 + 0.5 * (r @ r - mean @ model.precision @ mean).item()
             self.posteriors.append((mean, root, a, b))
 
     def draw(self, features: Tensor, rng: np.random.Generator) -> int:
         """The best action at features (k,) under one draw of all regressions."""
-        z = np.append(features.numpy(), 1.0)
+        z = nn.functional.pad(features, (0, 1), value=1.0)
         values = []
         for mean, root, a, b in self.posteriors:
             variance = b / rng.gamma(a)
-            values.append(z @ (mean + variance**0.5 * (root @ rng.standard_normal(len(mean)))))
+            normal = torch.from_numpy(rng.standard_normal(len(mean))).to(mean)
+            values.append((z @ (mean + variance**0.5 * (root @ normal))).item())
         return int(np.argmax(values))
 
 
 class Linear(Uniform):
     """The exact posterior of linear regressions on the context."""
+
+    belief: Regressions
 
     def learn(self, contexts: Tensor, actions: Tensor, rewards: Tensor) -> None:
         """The posterior of everything seen."""
@@ -95,28 +103,29 @@ class Dropout(Uniform):
 
     keep = 0.8
 
-    def __init__(self, d: int, actions: int, seed: int):
-        super().__init__(d, actions, seed)
-        self.model = MLP([d, HIDDEN, HIDDEN, actions], seed=seed, dtype=torch.float64)
+    def __init__(self, d: int, actions: int, seed: int, device: torch.device | str = "cpu"):
+        super().__init__(d, actions, seed, device)
+        self.model = MLP([d, HIDDEN, HIDDEN, actions], seed=seed, dtype=torch.float64, device=device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), 3e-3)
 
     def _run(self, x: Tensor) -> Tensor:
         for layer in self.model.layers:
             x = layer(x)
             if isinstance(layer, nn.ReLU) and self.keep < 1:
-                x = x * (torch.rand(x.shape, generator=self.generator, dtype=x.dtype) < self.keep) / self.keep
+                unit = torch.rand(x.shape, generator=self.generator, dtype=x.dtype, device="cpu").to(x.device)
+                x = x * (unit < self.keep) / self.keep
         return x  # (t, K)
 
     def learn(self, contexts: Tensor, actions: Tensor, rewards: Tensor) -> None:
         """Some steps of Adam on the squared error of the actions taken."""
         y = standardised(rewards)
-        for _ in range(STEPS):
-            rows = torch.randint(len(y), (BATCH,), generator=self.generator)
+
+        def loss() -> Tensor:
+            rows = torch.randint(len(y), (BATCH,), generator=self.generator, device="cpu").to(y.device)
             outputs = self._run(contexts[rows]).gather(1, actions[rows, None])[:, 0]
-            loss = (outputs - y[rows]).square().mean()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            return (outputs - y[rows]).square().mean()
+
+        descend(loss, self.optimizer, STEPS)
 
     @torch.no_grad()
     def act(self, context: Tensor) -> int:
@@ -128,6 +137,7 @@ class NeuralLinear(Dropout):
     """The exact posterior of linear regressions on the last hidden layer of a network that is trained by itself."""
 
     keep = 1.0
+    belief: Regressions
 
     @torch.no_grad()
     def features(self, contexts: Tensor) -> Tensor:
@@ -149,10 +159,10 @@ class BayesByBackprop(Uniform):
 
     noise_sd = 0.3  # of standardised rewards
 
-    def __init__(self, d: int, actions: int, seed: int):
-        super().__init__(d, actions, seed)
+    def __init__(self, d: int, actions: int, seed: int, device: torch.device | str = "cpu"):
+        super().__init__(d, actions, seed, device)
         sizes = [d + actions, HIDDEN, HIDDEN, 1]
-        self.network = StochasticMLP(sizes, "relu", log_sd=-3.0, seed=seed, dtype=torch.float64)
+        self.network = StochasticMLP(sizes, "relu", log_sd=-3.0, seed=seed, dtype=torch.float64, device=device)
         self.updates = 0
 
     def penalty(self, x: Tensor) -> WeightSpace | FunctionSpace:
@@ -166,16 +176,16 @@ class BayesByBackprop(Uniform):
     def learn(self, contexts: Tensor, actions: Tensor, rewards: Tensor) -> None:
         """Some steps on everything seen, from where the network is."""
         x = self.joined(contexts, actions)
-        likelihood = Gaussian(self.noise_sd**2, dtype=torch.float64)
+        likelihood = Gaussian(self.noise_sd**2, dtype=torch.float64, device=self.device)
         self.updates += 1
         seed = 1000 * self.seed + self.updates
-        options = {"steps": STEPS, "lr": 3e-3, "samples": 30, "batch_size": BATCH, "seed": seed}
+        options: dict[str, Any] = {"steps": STEPS, "lr": 3e-3, "samples": 30, "batch_size": BATCH, "seed": seed}
         fit(self.network, x, standardised(rewards), self.penalty(x), likelihood, **options)
 
     @torch.no_grad()
     def act(self, context: Tensor) -> int:
         """The best action of one function."""
-        x = self.joined(context.expand(self.actions, -1), torch.arange(self.actions))
+        x = self.joined(context.expand(self.actions, -1), torch.arange(self.actions, device=self.device))
         return int(self.network.draw(1, self.generator)(x).argmax())
 
 
@@ -189,14 +199,12 @@ class FunctionalBNN(BayesByBackprop):
     def penalty(self, x: Tensor) -> FunctionSpace:
         """The KL at the batch and ten points of the box [min − r/2, max + r/2], with one-hot actions relaxed."""
         d = x.shape[1] - self.actions
-        kernel = ScaleKernel(RBFKernel(ard_num_dims=x.shape[1])).double()
-        some = x[: min(len(x), 200), :d]
-        length = torch.pdist(some).median().clamp_min(0.1)
-        kernel.base_kernel.lengthscale = torch.cat([length.expand(d), torch.ones(self.actions).double()])
-        kernel.outputscale = 1.0
+        length = torch.pdist(x[:200, :d]).median().clamp_min(0.1)
+        values = {"base_kernel.lengthscale": torch.cat([length.expand(d), length.new_ones(self.actions)])}
+        kernel = made(lambda: ScaleKernel(RBFKernel(ard_num_dims=x.shape[1])), outputscale=1.0, **values)
         low, high = x.min(0).values, x.max(0).values
-        margin = 0.5 * (high - low) * (torch.arange(x.shape[1]) < d) + 1e-3
-        prior = GaussianProcess(kernel.requires_grad_(False))
+        margin = 0.5 * (high - low) * (torch.arange(x.shape[1], device=x.device) < d) + 1e-3
+        prior = GaussianProcess(kernel.requires_grad_(False).to(self.device))
         return FunctionSpace(prior, low - margin, high + margin, n_random=10, injected_noise=0.05, kl_scale="data")
 
 
@@ -205,7 +213,7 @@ def standardised(rewards: Tensor) -> Tensor:
     return (rewards - rewards.mean()) / rewards.std().clamp_min(1e-3)
 
 
-AGENTS: dict[str, Callable[[int, int, int], Uniform]] = {
+AGENTS: dict[str, Callable[[int, int, int, torch.device | str], Uniform]] = {
     "uniform": Uniform,
     "linear": Linear,
     "neural linear": NeuralLinear,
@@ -213,3 +221,52 @@ AGENTS: dict[str, Callable[[int, int, int], Uniform]] = {
     "Bayes by backprop": BayesByBackprop,
     "fBNN": FunctionalBNN,
 }
+
+
+class ExactSearcher:
+    """Believes what the Gaussian process with the true kernel says.
+
+    Args:
+        landscape: What is searched.
+        seed: Of the draws of the maximum.
+    """
+
+    def __init__(self, landscape: Landscape, seed: int):
+        self.landscape, self.generator = landscape, torch.Generator("cpu").manual_seed(seed)
+
+    def belief(self, x: Tensor, y: Tensor, samples: int = 200) -> Belief:
+        """After the queries (n, d) with answers (n,)."""
+        land = self.landscape
+        return process_belief(land.kernel, x, y, land.candidates, land.noise_sd, samples, generator=self.generator)
+
+
+class NetworkSearcher:
+    """Believes a stochastic network, which is trained further after each query from where it is.
+
+    Args:
+        landscape: What is searched.
+        seed: Of network and draws.
+        functional: Whether the KL is between functions, with the true process as prior, or between weights.
+        steps: Of Adam at each query; at the first one six times as many.
+    """
+
+    def __init__(self, landscape: Landscape, seed: int, functional: bool, steps: int):
+        x = landscape.candidates
+        self.landscape, self.seed, self.functional, self.steps, self.queries = landscape, seed, functional, steps, 0
+        options: dict[str, Any] = {"log_sd": -1.5, "frequencies": 40, "frequency_range": (-5.0, 5.0), "seed": seed}
+        self.network = StochasticMLP([x.shape[1], 40, 1], "tanh", **options, dtype=x.dtype, device=x.device)
+
+    def penalty(self) -> FunctionSpace | WeightSpace:
+        """What is added to the likelihood."""
+        if not self.functional:
+            return WeightSpace(1.0)
+        one = torch.ones_like(self.landscape.candidates[0])
+        return FunctionSpace(GaussianProcess(self.landscape.kernel), -one, one, n_random=20, injected_noise=0.05)
+
+    def belief(self, x: Tensor, y: Tensor, samples: int = 200) -> Belief:
+        """After the queries (n, d) with answers (n,)."""
+        steps, seed = (1 if self.queries else 6) * self.steps, 1000 * self.seed + self.queries
+        self.queries += 1
+        likelihood = Gaussian(self.landscape.noise_sd**2, dtype=y.dtype, device=y.device)
+        fit(self.network, x, y, self.penalty(), likelihood, steps=steps, lr=0.02, samples=30, seed=seed)
+        return network_belief(self.network, self.landscape.candidates, samples, seed)

@@ -5,7 +5,7 @@ import torch
 from plotly.subplots import make_subplots
 
 from nnlib.functional_bnn import GaussianProcess, PiecewiseConstant
-from tenpapers.functional_bnn import ornstein_uhlenbeck
+from tenpapers.functional_bnn.workloads import ornstein_uhlenbeck
 from tenpapers.page.look import COLORS, describe, stack
 
 

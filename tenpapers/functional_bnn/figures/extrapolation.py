@@ -7,8 +7,7 @@ import plotly.graph_objects as go
 
 from nnlib.bayes import Gaussian
 from nnlib.functional_bnn import fit, posterior, predict
-from tenpapers.functional_bnn import sine, toy_prior
-from tenpapers.functional_bnn.toy import toy_network, toy_penalty
+from tenpapers.functional_bnn.workloads import sine, toy_network, toy_penalty, toy_prior
 from tenpapers.page.look import COLORS, describe
 from tenpapers.page.text import number
 

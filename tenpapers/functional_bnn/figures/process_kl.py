@@ -34,9 +34,7 @@ def covariance(family: str, x: torch.Tensor) -> torch.Tensor:
 
 @lru_cache
 def _matern(nu: float) -> MaternKernel:
-    kernel = MaternKernel(nu=nu).double()
-    kernel.lengthscale = 1.0
-    return kernel.requires_grad_(False)
+    return MaternKernel(nu=nu).double().initialize(lengthscale=1.0).requires_grad_(False)
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tenpapers import runs as experiments
+from tenpapers.functional_bnn import runs
 from tenpapers.page.look import describe, stack, style
 from tenpapers.page.text import number
 
@@ -16,17 +16,16 @@ def searches(d: int = 1) -> go.Figure:
     Args:
         d: Number of inputs of the functions.
     """
-    frame = experiments.recorded_table("functional_bnn", "searches")
-    steps = [column for column in frame if column.startswith("after ")]
+    frame = runs.searches.read()
+    steps = [column for column in runs.searches.columns if column.startswith("after ")]
     queries = [int(column.removeprefix("after ")) for column in steps]
     shown = frame[frame.d == d]
-    mean = shown.groupby(["kernel", "method"], sort=False)[steps].mean()
     kernels = list(shown.kernel.unique())
     figure = make_subplots(1, len(kernels), subplot_titles=kernels, shared_yaxes=True, horizontal_spacing=0.05)
     for column, kernel in enumerate(kernels, 1):
         for method, name in STYLES.items():
             look = style(name) | {"name": method, "legendgroup": method}
-            regret = mean.loc[(kernel, method)].round(3).tolist()
+            regret = shown[(shown.kernel == kernel) & (shown.method == method)][steps].mean().round(3).tolist()
             figure.add_scatter(
                 x=queries, y=regret, mode="lines+markers", showlegend=column == 1, row=1, col=column, **look
             )

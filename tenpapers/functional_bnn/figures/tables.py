@@ -28,8 +28,8 @@ def regret(frame: pd.DataFrame) -> go.Figure:
         figure.add_bar(x=list(share.index), y=share[agent].round(2), name=agent, marker={"color": COLORS[color]})
     figure.update_yaxes(title_text="regret, % of random actions", rangemode="tozero")
     figure.update_layout(barmode="group")
-    best = {problem: row.drop("uniform").idxmin() for problem, row in share.iterrows()}
-    told = "; ".join(f"{p}: {a} least, {number(share.loc[p, a])} %" for p, a in best.items())
+    others = share.drop(columns="uniform")
+    told = "; ".join(f"{problem}: {row.idxmin()} least, {number(row.min())} %" for problem, row in others.iterrows())
     return describe(
         figure,
         "fbnn-regret",

@@ -7,6 +7,7 @@ from gpytorch.kernels import MaternKernel
 from nnlib.functional_bnn import (
     GaussianProcess,
     PiecewiseConstant,
+    SpectralStein,
     StochasticMLP,
     adversarial_points,
     feature_kl,
@@ -17,7 +18,7 @@ from nnlib.functional_bnn import (
     uniform_points,
 )
 from nnlib.functional_bnn.gp import gram
-from tenpapers.functional_bnn import ornstein_uhlenbeck
+from tenpapers.functional_bnn.workloads import ornstein_uhlenbeck
 
 
 def generator(seed=0):
@@ -80,6 +81,20 @@ def test_score_of_a_sampled_prior_leads_the_same_way_as_its_density():
         surrogate = kl_surrogate(f, x, p, injected_noise=0.1, eigenfunctions=0.95, generator=generator(1))
         found.append(torch.autograd.grad(surrogate, mean, retain_graph=True)[0])
     assert cosine(*found) > 0.95
+
+
+def test_score_of_a_sampled_prior_has_the_width_of_its_samples_and_of_where_it_is_wanted():
+    """The surrogate by hand: the prior's score is estimated with the network's values as queries."""
+    x = torch.linspace(0, 1, 4, dtype=torch.float64)[:, None]
+    f = 2 + 3 * torch.randn(60, 4, generator=generator(), dtype=torch.float64)
+    options = {"injected_noise": 0.1, "eigenfunctions": 0.9}
+    found = kl_surrogate(f, x, PiecewiseConstant(), **options, generator=generator(1))
+    draws = generator(1)
+    noisy = f + 0.1 * torch.randn(f.shape, generator=draws, dtype=torch.float64)
+    drawn = PiecewiseConstant().sample(x, 60, draws)
+    drawn = drawn + 0.1 * torch.randn(f.shape, generator=draws, dtype=torch.float64)
+    scores = [SpectralStein(noisy, 0.9).score(), SpectralStein(drawn, 0.9, queries=noisy).score(noisy)]
+    torch.testing.assert_close(found, ((scores[0] - scores[1]) * noisy).sum(1).mean())
 
 
 def test_a_function_far_above_a_piecewise_constant_prior_is_pulled_down():

@@ -1,31 +1,19 @@
-"""The acquisition against entropies of truncated normals, and searches of functions whose maximum is known."""
+"""The acquisition against entropies of truncated normals, and the beliefs that it is fed with."""
 
 import numpy as np
 import pytest
 import torch
-from gpytorch.kernels import RBFKernel
+from gpytorch.kernels import MaternKernel
 
-from nnlib.functional_bnn.optimisation import (
-    KERNELS,
-    SEARCHES,
-    ExactProcess,
-    Landscape,
-    Network,
-    drawn_landscape,
+from nnlib.functional_bnn import (
+    GaussianProcess,
+    StochasticMLP,
     max_value_entropy,
-    search,
-    search_run,
+    network_belief,
+    predict,
+    process_belief,
 )
 from tests.oracles.functional_bnn import entropy_lost_by_cutting
-
-
-def hill(d=1, candidates=60):
-    """−|x − 0.3|² at points of a lattice: any sensible search finds the top."""
-    axis = torch.linspace(-1, 1, candidates if d == 1 else 9, dtype=torch.float64)
-    points = torch.cartesian_prod(*[axis] * d).reshape(-1, d)
-    kernel = RBFKernel().double()
-    kernel.lengthscale = 0.7
-    return Landscape(points, -(points - 0.3).square().sum(1), kernel.requires_grad_(False), noise_sd=0.01)
 
 
 def test_acquisition_is_the_entropy_that_a_normal_loses_when_it_is_cut():
@@ -73,63 +61,23 @@ def test_a_standard_deviation_of_zero_is_refused():
         max_value_entropy(torch.zeros(2), torch.tensor([1.0, 0.0]), torch.ones(1))
 
 
-@pytest.mark.parametrize("method", ["exact GP", "fBNN"])
-def test_search_finds_the_top_of_a_hill(method):
-    regret = search(hill(), method, queries=8, seed=0)
-    assert regret[-1] < 0.01 < regret[0]
+def test_belief_of_a_process_is_its_posterior_and_its_maxima_are_above_every_mean():
+    generator, noise_sd = torch.Generator().manual_seed(0), 0.05
+    kernel = MaternKernel(nu=0.5).double().requires_grad_(False)
+    points = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    values = GaussianProcess(kernel).sample(points, 1, generator)[0]
+    x, y = points[:10], values[:10]
+    belief = process_belief(kernel, x, y, points, noise_sd, samples=4000, generator=generator)
+    assert (belief.mean[:10] - y).abs().max() < 3 * noise_sd
+    assert bool((belief.sd[:10] < 1.5 * noise_sd).all()) and belief.sd.max() > 0.3
+    assert belief.maxima.mean() > belief.mean.max()
+    two = process_belief(kernel, x, y, points[-1:], noise_sd, samples=4000, generator=generator)
+    torch.testing.assert_close(two.maxima.std(), two.sd[0], rtol=0.05, atol=0)  # at one candidate: draws of f itself
 
 
-def test_exact_process_finds_the_top_of_a_hill_in_three_dimensions_sooner_than_chance():
-    land = hill(3)
-    found = [search(land, method, queries=12, seed=1)[-1].item() for method in ("exact GP", "random search")]
-    assert found[0] < 0.05 < found[1]
-
-
-def test_regret_never_rises_and_starts_the_same_for_all_methods():
-    land = drawn_landscape("RBF", 2, seed=3, candidates=80)
-    curves = [search(land, method, queries=3, seed=3) for method in SEARCHES]
-    assert len({round(curve[0].item(), 12) for curve in curves}) == 1
-    for curve in curves:
-        assert curve.shape == (4,) and bool((curve.diff() <= 0).all()) and bool((curve >= 0).all())
-
-
-def test_exact_belief_is_the_posterior_and_its_maxima_are_above_every_mean():
-    land = drawn_landscape("Matérn ½", 1, seed=0, candidates=50)
-    model = ExactProcess(land, 0)
-    mean, sd, maxima = model.belief(land.candidates[:10], land.values[:10], samples=2000)
-    assert (mean[:10] - land.values[:10]).abs().max() < 3 * land.noise_sd
-    assert bool((sd[:10] < 1.5 * land.noise_sd).all()) and sd.max() > 0.3
-    assert maxima.mean() > mean.max()
-
-
-def test_networks_differ_in_their_penalty_only():
-    land = drawn_landscape("RBF", 1)
-    one, other = Network(land, 0, True, 5), Network(land, 0, False, 5)
-    assert type(one.penalty()).__name__ == "FunctionSpace" and type(other.penalty()).__name__ == "WeightSpace"
-    for p, q in zip(one.network.parameters(), other.network.parameters(), strict=True):
-        assert torch.equal(p, q)
-
-
-@pytest.mark.parametrize("kernel", list(KERNELS))
-def test_drawn_functions_have_variance_one_and_the_same_seed_draws_the_same(kernel):
-    values = torch.stack([drawn_landscape(kernel, 2, seed, candidates=40).values for seed in range(200)])
-    assert abs(values.square().mean().item() - 1) < 0.15
-    again = drawn_landscape(kernel, 2, 5, candidates=40)
-    assert torch.equal(again.values, values[5])
-
-
-def test_a_run_says_the_regret_along_the_way():
-    row = search_run("RBF", 1, "exact GP", queries=4, seed=0)
-    assert list(row) == ["after 0", "after 2", "after 4"]
-    assert row == search_run("RBF", 1, "exact GP", queries=4, seed=0)
-
-
-def test_bad_searches_are_refused():
-    with pytest.raises(ValueError, match="kernel must be one of RBF"):
-        drawn_landscape("cosine", 1)
-    with pytest.raises(ValueError, match="d must be at least 1"):
-        drawn_landscape("RBF", 0)
-    with pytest.raises(ValueError, match="method must be one of random search"):
-        search(hill(), "grid")
-    with pytest.raises(ValueError, match="1 to 60: got 3 and 58"):
-        search(hill(), "random search", queries=58)
+def test_belief_of_a_network_is_that_of_its_drawn_functions():
+    network = StochasticMLP([1, 5, 1], log_sd=-1.0, dtype=torch.float64)
+    points = torch.linspace(-1, 1, 7, dtype=torch.float64)[:, None]
+    belief, f = network_belief(network, points, 300, seed=4), predict(network, points, 300, seed=4)
+    for found, expected in zip(belief, (f.mean(0), f.std(0), f.max(1).values), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -119,6 +119,22 @@ def test_widths_are_the_medians_over_all_pairs():
     torch.testing.assert_close(median_widths(x, False), pairs.norm(dim=1).median().expand(3))
 
 
+def test_queries_count_for_the_median_rule():
+    x, y = normal(20, 2), 5 * normal(30, 2, seed=1)
+    estimator = SpectralStein(x, 5, queries=y)
+    torch.testing.assert_close(estimator.width, median_widths(torch.cat([x, y])))
+    assert bool((estimator.width > 1.5 * SpectralStein(x, 5).width).all())
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_as_many_eigenfunctions_are_kept_as_hold_less_than_the_share(share):
+    """One more would reach it: published as strictly below."""
+    estimator = SpectralStein(normal(60, 3), share)
+    held = estimator.eigenvalues.cumsum(0) / estimator.eigenvalues.sum()
+    assert held[estimator.count - 1] < share <= held[estimator.count]
+    assert estimator.coefficients.shape == (estimator.count, 3)
+
+
 def test_no_gradient_flows_through_an_estimated_score():
     x = normal(20, 2).requires_grad_()
     assert not SpectralStein(x).score().requires_grad

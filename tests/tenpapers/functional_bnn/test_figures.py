@@ -1,6 +1,7 @@
 """Figures show what their functions compute, and explorers stay small."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,7 @@ import pytest
 import torch
 
 from nnlib.functional_bnn import SpectralStein
-from tenpapers import runs as experiments
-from tenpapers.functional_bnn import figures
+from tenpapers.functional_bnn import figures, runs
 from tenpapers.functional_bnn.figures.process_kl import values
 from tenpapers.functional_bnn.figures.score import draw, true_score
 
@@ -69,7 +69,9 @@ def test_searches_draw_the_mean_regret_of_each_method_in_its_panel(monkeypatch):
         for m in ("random search", "Bayes by backprop", "fBNN", "exact GP")
         for s in (0, 1)
     ]
-    monkeypatch.setattr(experiments, "recorded_table", lambda chapter, name: pd.DataFrame(rows))
+    columns = ("kernel", "d", "method", "seed", "after 0", "after 2")
+    recorded = SimpleNamespace(read=lambda: pd.DataFrame(rows), columns=columns)
+    monkeypatch.setattr(runs, "searches", recorded)
     one, two = (figures.searches(d) for d in (1, 2))
     assert len(one.data) == 8 and len({trace.name for trace in one.data}) == 4
     assert [list(figure.data[-1].y) for figure in (one, two)] == [[2.0, 2.5], [2.0, 3.5]]
