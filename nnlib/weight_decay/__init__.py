@@ -5,7 +5,6 @@ Chapter: book/weight_decay.ipynb.
 
 optimizers.py  SGD, Adam, K-FAC-G and K-FAC-F, each without decay, with L2 and with decoupled decay, on chosen layers
 invariance.py  mechanism 1: weights whose length the function ignores; effective learning rate; equilibrium
-sphere.py      the same on a loss on the sphere, small enough to follow every step
 damping.py     mechanism 3: damping seen by the direction of the weights; curvature of normalised weights
 """
 
@@ -21,14 +20,12 @@ from nnlib.weight_decay.invariance import (
     weight_norms,
 )
 from nnlib.weight_decay.optimizers import DECAYS, METHODS, WHERE, DecoupledSGD, decayed_layers, make_optimizer
-from nnlib.weight_decay.sphere import Sphere, walk
 
 __all__ = [
     "DECAYS",
     "METHODS",
     "WHERE",
     "DecoupledSGD",
-    "Sphere",
     "damped_direction",
     "decayed_layers",
     "effective_damping",
@@ -41,6 +38,5 @@ __all__ = [
     "normalised_curvature",
     "rescale_",
     "set_norms_",
-    "walk",
     "weight_norms",
 ]

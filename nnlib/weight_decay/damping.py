@@ -5,13 +5,16 @@ step is the step at theta_hat with damping |theta|^2 lambda, times |theta|. Long
 Paper: arXiv 1810.12281, section 4.3. Chapter: ``book/weight_decay.ipynb``.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from nnlib.curvature import factors
+from nnlib.weight_decay.invariance import Length
 
 
-def effective_damping(damping: float, norm: float | Tensor) -> float | Tensor:
+def effective_damping(damping: float, norm: Length) -> Length:
     """|theta|^2 damping: what is added to the curvature of the direction theta/|theta|.
 
     Args:
@@ -73,5 +76,5 @@ def normalised_curvature(model: nn.Module, x: Tensor, layer: str, fisher: str = 
     Chapter: ``book/weight_decay.ipynb``.
     """
     block = factors(model, x, fisher=fisher, seed=seed, layers=[layer])[layer]
-    scale = model.get_submodule(layer).weight.detach().square().sum()
+    scale = cast("Tensor", model.get_submodule(layer).weight).detach().square().sum()
     return float(scale * block.A.trace() * block.S.trace())

@@ -8,6 +8,7 @@ Paper: arXiv 1810.12281, section 4.1. Chapter: ``book/weight_decay.ipynb``.
 import math
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from nnlib.curvature import blocks
 
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
+Length = TypeVar("Length", float, Tensor)
 
 
 def invariant_layers(model: nn.Module) -> list[str]:
@@ -47,7 +49,7 @@ def weight_norms(model: nn.Module, layers: list[str] | None = None) -> dict[str,
     True
     """
     found = blocks(model)
-    return {name: float(found[name].weight.detach().norm()) for name in (found if layers is None else layers)}
+    return {name: float(_weight(found[name]).detach().norm()) for name in (found if layers is None else layers)}
 
 
 @torch.no_grad()
@@ -74,10 +76,11 @@ def set_norms_(model: nn.Module, norms: Mapping[str, float]) -> None:
     for name, norm in norms.items():
         if name not in layers:
             raise ValueError(f"the model has no layer {name!r}: it has {', '.join(layers)}")
-        old = layers[name].weight.norm()
+        weight = _weight(layers[name])
+        old = weight.norm()
         if not (norm > 0 and old > 0):
             raise ValueError(f"norms must be positive: layer {name!r} has {float(old):g} and should get {norm:g}")
-        layers[name].weight.mul_(norm / old)
+        weight.mul_(norm / old)
 
 
 @torch.no_grad()
@@ -93,7 +96,7 @@ def rescale_(model: nn.Module, c: float) -> None:
     if not (c > 0 and layers):
         raise ValueError(f"c must be positive and a layer followed by BatchNorm: got c={c} and {len(layers)} layers")
     for name in layers:
-        model.get_submodule(name).weight.mul_(c)
+        _weight(model.get_submodule(name)).mul_(c)
 
 
 def matched_lr(method: str, lr: float, c: float) -> float:
@@ -115,13 +118,10 @@ def matched_lr(method: str, lr: float, c: float) -> float:
     >>> [matched_lr(method, 0.1, 2.0) for method in ("SGD", "Adam", "K-FAC-G")]
     [0.4, 0.2, 0.1]
     """
-    powers = {"SGD": 2, "Adam": 1, "K-FAC-G": 0, "K-FAC-F": 0}
-    if method not in powers:
-        raise ValueError(f"method must be one of {', '.join(powers)}: got {method!r}")
-    return lr * c ** powers[method]
+    return lr * c ** _power(method)
 
 
-def effective_lr(method: str, lr: float, norm: float | Tensor) -> float | Tensor:
+def effective_lr(method: str, lr: float, norm: Length) -> Length:
     """The learning rate that the direction W/|W| sees: lr/|W|^2 for SGD, lr/|W| for Adam, lr for undamped K-FAC.
 
     Args:
@@ -131,14 +131,23 @@ def effective_lr(method: str, lr: float, norm: float | Tensor) -> float | Tensor
 
     Source: arXiv 1810.12281, section 4.1. Chapter: ``book/weight_decay.ipynb``.
     """
-    return matched_lr(method, lr, 1 / norm)
+    return lr * (1 / norm) ** _power(method)
+
+
+def _power(method: str) -> int:
+    """Of the length, in the learning rate that leaves the functions as they are."""
+    powers = {"SGD": 2, "Adam": 1, "K-FAC-G": 0, "K-FAC-F": 0}
+    if method not in powers:
+        raise ValueError(f"method must be one of {', '.join(powers)}: got {method!r}")
+    return powers[method]
 
 
 def equilibrium_turn(lr: float, weight_decay: float) -> float:
-    """The angle by which each step turns the weights at equilibrium: whatever the optimiser, sqrt(2 lr wd) radians.
+    """The angle by which a step turns weights whose length is at rest: sqrt(2 lr wd) radians, whatever the optimiser.
 
     A step U orthogonal to W keeps the length where lr^2 |U|^2 = (1 - (1 - lr wd)^2) |W|^2, and turns W by the angle
-    whose tangent is lr |U|/((1 - lr wd) |W|): so its cosine is 1 - lr wd. For small lr wd that is sqrt(2 lr wd).
+    whose tangent is lr |U|/((1 - lr wd) |W|): so its cosine is 1 - lr wd. For small lr wd that is sqrt(2 lr wd). Under
+    K-FAC without damping the length does not come to rest.
 
     Args:
         lr: Learning rate, positive.
@@ -183,3 +192,7 @@ def equilibrium_norm(lr: float, weight_decay: float, gradient_norm: float) -> fl
             f"got {lr}, {weight_decay} and {gradient_norm}"
         )
     return (lr * gradient_norm**2 / (weight_decay * (2 - lr * weight_decay))) ** 0.25
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    return cast("Tensor", layer.weight)

@@ -51,9 +51,9 @@ class DecoupledSGD(torch.optim.SGD):
         decays = [group["weight_decay"] for group in self.param_groups]
         try:
             for group in self.param_groups:
-                with_grad = [p for p in group["params"] if p.grad is not None]
-                if group["weight_decay"] and with_grad:
-                    torch._foreach_mul_(with_grad, 1 - group["lr"] * group["weight_decay"])
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.mul_(1 - group["lr"] * group["weight_decay"])
                 group["weight_decay"] = 0.0  # or torch's step would add it to the gradient too
             super().step()
         finally:

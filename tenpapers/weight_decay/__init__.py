@@ -1,24 +1,11 @@
 """The chapter's laboratory: what its experiments train, measure, claim and draw. Chapter: book/weight_decay.ipynb.
 
-train.py       one training run with everything the chapter measures, mechanism 2's norms among them
+workloads.py   images, networks, and the settings that were chosen for each optimiser; the paper's recipes
+augment.py     images shifted and mirrored in training
+measure.py     one training run with everything the chapter measures; correlations over many networks
 follow.py      runs followed epoch by epoch: the norm transfer, the curvature of normalised weights
-laptop.py      the runs of the laptop profile: hyperparameters and cells for a sweep
-paper.py       the paper's runs of VGG16 and ResNet32 on CIFAR-10
+sphere.py      a loss on the sphere, small enough to follow every step
+untrained.py   what is measured without training a network, on several draws
+runs.py        the recorded tables
+claims.py      what the paper says, and what decides it here
 """
-
-from tenpapers.weight_decay.follow import follow_curvature, transfer
-from tenpapers.weight_decay.paper import PAPER, Recipe, paper_row, run_paper
-from tenpapers.weight_decay.train import MEASURED, measure, prepared, train
-
-__all__ = [
-    "MEASURED",
-    "PAPER",
-    "Recipe",
-    "follow_curvature",
-    "measure",
-    "paper_row",
-    "prepared",
-    "run_paper",
-    "train",
-    "transfer",
-]

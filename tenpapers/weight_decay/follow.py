@@ -7,20 +7,20 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
 import torch
 
 from nnlib.training import evaluate
 from nnlib.weight_decay.damping import normalised_curvature
 from nnlib.weight_decay.invariance import invariant_layers, weight_norms
 from nnlib.weight_decay.optimizers import make_optimizer
-from tenpapers.weight_decay.train import OFTEN, build, prepared, train
+from tenpapers.weight_decay.measure import OFTEN, train
+from tenpapers.weight_decay.workloads import build, prepared
 
-SIZES = {"examples": None, "epochs": 15, "batch_size": 100, "drops": (8, 12), "width": 4, "hidden": None}
+DEFAULTS: dict[str, Any] = {"examples": None, "epochs": 15, "batch_size": 100, "drops": (8, 12), "hidden": None}
 
 
-def transfer(
-    data: str, lr: float, weight_decay: float, *, seed: int = 0, dtype: torch.dtype = torch.float64, **sizes: Any
+def norm_transfer(
+    data: str, lr: float, weight_decay: float, *, seed: int = 0, dtype: str = "float64", **sizes: Any
 ) -> list[dict[str, Any]]:
     """The norm-transfer experiment with SGD: do the norms alone carry what decay does?
 
@@ -33,7 +33,7 @@ def transfer(
         weight_decay: L2 coefficient.
         seed: Of initialisation and order.
         dtype: Of parameters and data.
-        sizes: ``examples, epochs, batch_size, drops, width, hidden`` as in :func:`measure`.
+        sizes: ``examples, epochs, batch_size, drops, hidden`` as in :func:`measure`.
 
     Returns:
         One row for each run and epoch: ``run, epoch, learning_rate``; training ``loss`` and ``accuracy``; ``norm`` of
@@ -41,34 +41,35 @@ def transfer(
 
     Source: arXiv 1810.12281, section 4.1. Chapter: ``book/weight_decay.ipynb``.
     """
-    asked = SIZES | sizes
-    images = prepared(data, asked["examples"], dtype)
+    asked: dict[str, Any] = DEFAULTS | sizes
+    place = {"dtype": getattr(torch, dtype)}
+    images = prepared(data, asked["examples"], **place)
 
     def run(name: str, where: str | None, norms: Mapping | None = None) -> list[dict[str, Any]]:
-        model = build(images, True, asked["hidden"], asked["width"], True, seed, dtype)
-        kind = {"decay": "l2", "weight_decay": weight_decay, "where": where} if where else {}
+        model = build(images, hidden=asked["hidden"], seed=seed, **place)
+        kind: dict[str, Any] = {"decay": "l2", "weight_decay": weight_decay, "where": where} if where else {}
         settings = {key: asked[key] for key in ("epochs", "batch_size", "drops")}
         optimizer = make_optimizer(model, "SGD", lr, **kind)
-        frame = pd.DataFrame(
-            train(model, images, optimizer, norms=norms, splits=("train",), seed=seed, **settings).rows
-        )
-        frame = frame.rename(columns={"lr": "learning_rate"})
+        history = train(model, images, optimizer, norms=norms, splits=("train",), seed=seed, **settings)
         layers = invariant_layers(model)
-        frame["norm"] = (frame[layers] ** 2).sum(axis=1) ** 0.5
-        rows = frame[["epoch", "learning_rate", "loss", "accuracy", "norm", *layers]].to_dict("records")
+        rows = []
+        for row in history.rows:
+            lengths = {layer: row[layer] for layer in layers}
+            norm = sum(length**2 for length in lengths.values()) ** 0.5
+            found = {key: row[key] for key in ("epoch", "loss", "accuracy")} | {"norm": norm, "lengths": lengths}
+            rows.append({"run": name, "learning_rate": row["lr"], "test_accuracy": None} | found)
         rows[-1]["test_accuracy"] = evaluate(model, images.test)["accuracy"]
-        return [{"run": name, **row} for row in rows]
+        return rows
 
     decayed = run("decay", "all")
-    layers = [name for name in decayed[0] if name.startswith("layers.")]
-    norms = {row["epoch"]: {name: row[name] for name in layers} for row in decayed}
+    norms = {row["epoch"]: row["lengths"] for row in decayed}
     runs = [
         run("none", None),
         decayed,
         run("norms given", None, norms),
         run("norms given, decay on last", "last", norms),
     ]
-    return [{key: value for key, value in row.items() if key not in layers} for rows in runs for row in rows]
+    return [{key: value for key, value in row.items() if key != "lengths"} for rows in runs for row in rows]
 
 
 def follow_curvature(
@@ -79,7 +80,7 @@ def follow_curvature(
     weight_decay: float = 0.0,
     *,
     seed: int = 0,
-    dtype: torch.dtype = torch.float64,
+    dtype: str = "float64",
     **sizes: Any,
 ) -> list[dict[str, Any]]:
     """How large are the Fisher and the Gauss-Newton matrix of the first layer at W/|W|, epoch by epoch?
@@ -87,14 +88,14 @@ def follow_curvature(
     The network has BatchNorm; both traces are taken on the first 200 training images, in training mode.
 
     Args:
-        data: As in :func:`nnlib.weight_decay.measure`.
+        data: As in :func:`measure`.
         method: ``K-FAC-G`` or ``K-FAC-F``.
         lr: Learning rate at the start.
         decay: Kind of decay.
         weight_decay: Its coefficient.
         seed: Of initialisation, order and drawn targets.
         dtype: Of parameters and data.
-        sizes: As in :func:`transfer`, and ``damping``.
+        sizes: As in :func:`norm_transfer`, and ``damping``.
 
     Returns:
         One row an epoch: ``epoch``, training ``loss``, ``norm`` |W| of the first layer, ``fisher`` and
@@ -102,11 +103,12 @@ def follow_curvature(
 
     Source: arXiv 1810.12281, section 4.3. Chapter: ``book/weight_decay.ipynb``.
     """
-    asked = SIZES | {"damping": 1e-3} | sizes
-    images = prepared(data, asked["examples"], dtype)
-    model = build(images, True, asked["hidden"], asked["width"], True, seed, dtype)
+    asked: dict[str, Any] = DEFAULTS | {"damping": 1e-3} | sizes
+    place = {"dtype": getattr(torch, dtype)}
+    images = prepared(data, asked["examples"], **place)
+    model = build(images, hidden=asked["hidden"], seed=seed, **place)
     layer, x = invariant_layers(model)[0], images.train.x[:200]
-    options = OFTEN | {"seed": seed, "damping": asked["damping"]}
+    options: dict[str, Any] = OFTEN | {"seed": seed, "damping": asked["damping"]}
     optimizer = make_optimizer(model, method, lr, decay=decay, weight_decay=weight_decay, **options)
 
     def watch(model: torch.nn.Module) -> dict[str, float]:
@@ -118,5 +120,6 @@ def follow_curvature(
         return found
 
     settings = {key: asked[key] for key in ("epochs", "batch_size", "drops")}
-    frame = pd.DataFrame(train(model, images, optimizer, watch=watch, splits=("train",), seed=seed, **settings).rows)
-    return frame[["epoch", "loss", "norm", "fisher", "gauss_newton", "effective_damping"]].to_dict("records")
+    history = train(model, images, optimizer, watch=watch, splits=("train",), seed=seed, **settings)
+    shown = ("epoch", "loss", "norm", "fisher", "gauss_newton", "effective_damping")
+    return [{key: row[key] for key in shown} for row in history.rows]

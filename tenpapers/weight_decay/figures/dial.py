@@ -7,10 +7,10 @@ import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
-from nnlib.weight_decay import Sphere, equilibrium_turn, walk
-from nnlib.weight_decay.sphere import Walk
+from nnlib.weight_decay import equilibrium_turn
 from tenpapers.page.look import COLORS, LOG, describe, stack, style
 from tenpapers.page.text import number
+from tenpapers.weight_decay.sphere import Sphere, Walk, walk
 
 DIM, STEPS, DAMPING = 24, 1500, 0.01
 Q = torch.linalg.qr(torch.randn(DIM, DIM, dtype=torch.float64, device="cpu", generator=torch.Generator("cpu"))).Q

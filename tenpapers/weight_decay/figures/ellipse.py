@@ -1,5 +1,7 @@
 """Effective damping: as the weights grow, the ellipse of the curvature becomes a circle and K-FAC becomes SGD."""
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import torch
@@ -48,7 +50,7 @@ def ellipse(length: float = 1.0, damping: float = 1e-3, size: float = 1.0) -> go
     arrows = {"natural gradient": ("Natural gradient", natural), "plain gradient": ("GD", plain)}
     arrows["damped step"] = ("K-FAC", step)
     for name, (look, direction) in arrows.items():
-        drawn = style(look) | {"name": name, "legendgroup": name, "mode": "lines+markers"}
+        drawn: dict[str, Any] = style(look) | {"name": name, "legendgroup": name, "mode": "lines+markers"}
         drawn["marker"] = drawn["marker"] | {"size": [0, 11], "opacity": 1}
         if name == "damped step":
             drawn["line"] = drawn["line"] | {"width": 4, "dash": "solid"}
@@ -61,7 +63,8 @@ def ellipse(length: float = 1.0, damping: float = 1e-3, size: float = 1.0) -> go
         drawn["marker"] = drawn["marker"] | {"size": 11}
         at = {"x": [added], "y": [angle(step, direction)]}
         figure.add_scatter(**at, **drawn | {"mode": "markers"}, row=1, col=2)
-    figure.add_vline(x=added, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=2)
+    dotted = {"color": COLORS["neutral"], "width": 1, "dash": "dot"}
+    figure.add_vline(x=added, line=dotted, row=1, col=2)  # pyright: ignore[reportArgumentType]
     reach = 4.7
     figure.update_xaxes(range=[-reach, reach], showticklabels=False, ticks="", showgrid=False, row=1, col=1)
     square = {"scaleanchor": "x", "scaleratio": 1, "range": [-reach, reach], "constrain": "domain"}

@@ -1,5 +1,7 @@
 """Mechanism 2: the Jacobian norm under decay, and what it goes together with."""
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -21,7 +23,7 @@ def jacobian_by_decay(runs: pd.DataFrame) -> go.Figure:
         for column, power, col in (("jacobian", 1, 1), ("norm", 2, 2)):
             values = part[column] ** power
             means = values.groupby(part.weight_decay).mean()
-            look = style(method) | {"showlegend": col == 1}
+            look: dict[str, Any] = style(str(method)) | {"showlegend": col == 1}
             figure.add_scatter(
                 x=list(range(len(decays))), y=means[decays], mode="lines+markers", **look, row=1, col=col
             )
@@ -56,7 +58,8 @@ def jacobian_scatter(runs: pd.DataFrame) -> go.Figure:
     colors = {"none": COLORS["neutral"], "decoupled": COLORS["K-FAC-G"]}
     words = {"none": "no decay", "decoupled": "decay"}
     runs = runs.assign(depth=[len(hidden) for hidden in runs.hidden], gap=runs.test_loss - runs.train_loss)
-    for (decay, depth), part in runs.groupby(["decay", "depth"], sort=False):
+    for _, part in runs.groupby(["decay", "depth"], sort=False):
+        decay, depth = part.decay.iloc[0], part.depth.iloc[0]
         marker = {"color": colors[decay], "symbol": looks[depth], "size": 9, "opacity": 0.8}
         name = f"{words[decay]}, {depth} hidden"
         text = ["×".join(str(units) for units in hidden) for hidden in part.hidden]

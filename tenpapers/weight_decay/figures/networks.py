@@ -1,5 +1,7 @@
 """What decay does to trained networks: accuracies of all optimisers, and the norm transfer."""
 
+import re
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -54,7 +56,7 @@ def accuracies(runs: pd.DataFrame, data: str) -> go.Figure:
     figure.update_yaxes(title="test accuracy, %", row=1, col=1)
     return describe(
         figure,
-        f"weight-decay-accuracies-{data}".replace("_", "-"),
+        "weight-decay-accuracies-" + re.sub("[^a-z0-9]+", "-", data.lower()),
         alt=(
             f"Test accuracy on {data.replace('_', ' ')} for SGD, Adam, K-FAC with the Gauss-Newton and with the Fisher "
             "matrix, each without decay, with L2 and with decoupled decay; without BatchNorm on the left, with it on "

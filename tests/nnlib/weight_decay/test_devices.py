@@ -7,16 +7,13 @@ from torch.nn.functional import cross_entropy
 from nnlib.models import MLP
 from nnlib.weight_decay import (
     METHODS,
-    Sphere,
     damped_direction,
     make_optimizer,
     normalised_curvature,
     rescale_,
     set_norms_,
-    walk,
     weight_norms,
 )
-from tenpapers.weight_decay.paper import Augmented
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -27,11 +24,9 @@ def test_no_tensor_is_made_without_a_device_or_in_another_dtype(dtype):
     for where in ("cpu", "meta"):
         with torch.device(where):
             result = []
-            for method in ("SGD", "Adam", "K-FAC"):
-                result += walk(Sphere(torch.diag(h), noise=0.1), theta, method, 0.1, 3, weight_decay=0.1, damping=0.1)
             result.append(damped_direction(torch.diag(h), theta, 0.1))
             for method in METHODS:
-                model = Augmented(MLP([64, 5, 3], batch_norm=True, seed=0, device="cpu", dtype=dtype), pad=1)
+                model = MLP([64, 5, 3], batch_norm=True, seed=0, device="cpu", dtype=dtype)
                 rescale_(model, 2.0)
                 set_norms_(model, {name: 1.0 for name in weight_norms(model)})
                 optimizer = make_optimizer(model, method, 0.1, decay="decoupled", weight_decay=0.1)
@@ -40,7 +35,7 @@ def test_no_tensor_is_made_without_a_device_or_in_another_dtype(dtype):
                     cross_entropy(model(x), y).backward()
                     optimizer.step()
                 result += [p.detach() for p in model.parameters()]
-                result.append(torch.tensor(normalised_curvature(model, x, "model.layers.1"), device="cpu"))
+                result.append(torch.tensor(normalised_curvature(model, x, "layers.1"), device="cpu"))
             found[where] = result
     for a, b in zip(found["cpu"], found["meta"], strict=True):
         assert a.device.type == b.device.type == "cpu" and torch.equal(a, b)

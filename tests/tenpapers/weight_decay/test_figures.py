@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from nnlib.weight_decay import equilibrium_turn, walk
+from nnlib.weight_decay import equilibrium_turn
 from tenpapers.weight_decay import figures
 from tenpapers.weight_decay.figures.dial import DAMPING, DIM, PROBLEM, path
 from tenpapers.weight_decay.figures.ellipse import AXES, EIGENVALUES, GRADIENT
+from tenpapers.weight_decay.sphere import walk
 
 
 def traces(figure, name):

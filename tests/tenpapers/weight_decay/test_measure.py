@@ -1,13 +1,15 @@
-"""One training run: drops, the norm transfer, what it measures, and going on after an interruption."""
+"""One training run: drops, what it measures and on which images, and going on after an interruption."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from nnlib.models import MLP
-from nnlib.weight_decay import invariant_layers, make_optimizer
-from tenpapers.weight_decay import follow_curvature, measure, train, transfer
-from tenpapers.weight_decay.train import MEASURED, build, prepared, standardise
+from nnlib.training import Dataset, Split, evaluate
+from nnlib.weight_decay import make_optimizer
+from tenpapers.weight_decay.measure import MEASURED, correlate, final, measure, train
+from tenpapers.weight_decay.workloads import prepared
 
 DATA = prepared("digits", 200, torch.float64)
 SETTINGS = {"epochs": 4, "batch_size": 50}
@@ -52,41 +54,65 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(method, tmp_path):
     assert whole[0].equals(resumed[0])
 
 
-def test_norm_transfer_gives_the_layers_their_lengths_and_leaves_the_direction_to_training():
-    """After each epoch but the last, the next run starts from the given lengths."""
-    rows = transfer("digits", 0.5, 0.01, examples=300, epochs=4, batch_size=50, drops=(3,), hidden=[12])
-    by_run = {}
-    for row in rows:
-        by_run.setdefault(row["run"], []).append(row)
-    assert list(by_run) == ["none", "decay", "norms given", "norms given, decay on last"]
-    assert all(len(found) == 5 for found in by_run.values())
-    last = {name: found[-1]["norm"] for name, found in by_run.items()}
-    assert last["decay"] < last["none"]
-    # The last rescaling is an epoch before the end; in one epoch at the low rate lengths hardly grow.
-    assert last["norms given"] == pytest.approx(last["decay"], rel=0.05)
-    assert by_run["none"][0]["loss"] == by_run["norms given"][0]["loss"]  # one start, one order
-    assert by_run["none"][1]["loss"] == by_run["norms given"][1]["loss"]
-    assert by_run["none"][2]["loss"] != by_run["norms given"][2]["loss"]
-
-
-def test_curvature_is_followed_without_changing_the_run():
-    """Breaks if looking draws from the optimiser's generator, or the traces are those of other weights."""
-    sizes = {"examples": 200, "epochs": 3, "batch_size": 50, "drops": (2,), "hidden": [12]}
-    rows = follow_curvature("digits", "K-FAC-F", 0.02, "decoupled", 0.1, **sizes)
-    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
-    plain = measure("digits", "K-FAC-F", 0.02, "decoupled", 0.1, **sizes)
-    assert rows[-1]["loss"] == plain["train_loss"]
-    assert rows[-1]["norm"] == pytest.approx(plain["norm"])  # the only hidden layer is the first
-    assert all(row["effective_damping"] == pytest.approx(1e-3 * row["norm"] ** 2) for row in rows)
-    assert all(0 < row["fisher"] < row["gauss_newton"] for row in rows)  # diag(p) - pp' <= I
-
-
 def test_measure_says_what_it_measured_and_is_repeatable():
     settings = {"hidden": [12], "examples": 200, "epochs": 6, "drops": [4], "batch_size": 20}
     first, second = (measure("digits", "K-FAC-G", 0.02, "decoupled", 0.1, **settings) for _ in range(2))
     assert first == second and set(first) == {*MEASURED, "diverged"}
     assert first["train_accuracy"] > 0.6 and not first["diverged"]
     assert measure("digits", "K-FAC-G", 0.02, "decoupled", 0.1, seed=1, **settings) != first
+
+
+def test_each_split_is_measured_under_its_own_name():
+    """Breaks if validation is reported as test, or the training images as either."""
+    splits = [Split(DATA.train.x[60 * i : 60 * i + 60], DATA.train.y[60 * i : 60 * i + 60]) for i in range(3)]
+    found = final(net(), Dataset(*splits, DATA.info, "digits", "none"), norms_on=5)
+    model = net().eval()
+    train_, validation, test = (evaluate(model, split) for split in splits)
+    assert len({train_["accuracy"], validation["accuracy"], test["accuracy"]}) == 3
+    assert (found["train_loss"], found["test_loss"]) == (train_["loss"], test["loss"])
+    for name, split in (("train", train_), ("validation", validation), ("test", test)):
+        assert found[f"{name}_accuracy"] == split["accuracy"]
+
+
+def test_lengths_are_of_the_hidden_layers_together_and_of_the_last_alone():
+    model = net()
+    found = final(model, DATA, norms_on=5)
+    weights = [layer.weight for layer in model.layers if isinstance(layer, torch.nn.Linear)]
+    assert found["norm"] == pytest.approx(torch.cat([w.flatten() for w in weights[:-1]]).norm().item())
+    assert found["last_norm"] == pytest.approx(weights[-1].norm().item())
+
+
+def test_decay_shrinks_the_jacobian_more_and_the_length_less_under_kfac_than_under_sgd():
+    """Mechanism 2, on a small ReLU network without biases that fits all its images."""
+    shape = {"hidden": (64, 64), "batch_norm": False, "bias": False, "norms_on": 50}
+    sizes = {"epochs": 20, "batch_size": 100, "drops": (10, 16)} | shape
+    falls = {}
+    for method, options in (("SGD", {"lr": 0.1}), ("K-FAC-G", {"lr": 0.03, "kl_clip": 1e-3})):
+        without, decayed = (
+            measure("digits", method, decay=kind, weight_decay=value, **options, **sizes)
+            for kind, value in (("none", 0.0), ("decoupled", 0.3))
+        )
+        falls[method] = without["jacobian"] / decayed["jacobian"], without["norm"] / decayed["norm"]
+    assert falls["K-FAC-G"][0] > 1.5 * falls["SGD"][0] and falls["K-FAC-G"][1] < 0.7 * falls["SGD"][1]
+
+
+def test_correlations_are_those_of_the_networks_that_are_trained():
+    """Against the runs one by one: logarithms, the gap's sign, and which networks decay."""
+    sizes = {"examples": 100, "epochs": 2, "drops": (), "batch_size": 20}
+    found = {row["networks"]: row for row in correlate(3, widths=(4, 8), depths=(1, 2), data="digits", **sizes)}
+    assert list(found) == ["all", "without decay", "with decay"]
+    points = {}
+    for name, kind, value in (("without decay", "none", 0.0), ("with decay", "decoupled", 0.1)):
+        rows = [
+            measure("digits", "SGD", 0.03, kind, value, hidden=hidden, batch_norm=False, bias=False, seed=3, **sizes)
+            for hidden in ([4], [4, 4], [8], [8, 8])
+        ]
+        points[name] = pd.DataFrame(rows).assign(gap=lambda rows: rows.test_loss - rows.train_loss)
+    points["all"] = pd.concat(points.values())
+    for name, frame in points.items():
+        log = np.log(frame.jacobian)
+        assert found[name]["with_kfac_norm"] == pytest.approx(log.corr(np.log(frame.kfac_norm)))
+        assert found[name]["with_gap"] == pytest.approx(log.corr(frame.gap))
 
 
 def test_measure_reports_a_diverged_run_as_such():
@@ -108,26 +134,12 @@ def test_decay_makes_weights_shorter_in_every_method(method, lr, l2):
     assert only_last["last_norm"] < 0.9 * without["last_norm"] and only_last["norm"] > 0.9 * decayed["norm"]
 
 
-def test_inputs_are_standardised_by_the_training_images_alone():
-    data = prepared("digits", 300, torch.float64)
-    torch.testing.assert_close(data.train.x.mean(), torch.tensor(0.0, dtype=torch.float64), atol=1e-12, rtol=0)
-    torch.testing.assert_close(data.train.x.std(), torch.tensor(1.0, dtype=torch.float64))
-    assert data.test.x.mean().abs() > 1e-6 and "first 300" in data.source
-    assert "mean 0" in standardise(data).info["scaling"]
-
-
-def test_networks_fit_their_images():
-    assert invariant_layers(build(DATA, True, None, 2, True, 0, torch.float32)) == ["layers.0", "layers.4", "layers.9"]
-    assert build(DATA, False, [5], 4, False, 0, torch.float32).layers[1].bias is None
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda m, o: train(m, DATA, o, drops=[4], **SETTINGS), "drops must lie between 0 and 4"),
         (lambda m, o: train(m, DATA, o, norms={1: {}}, **SETTINGS), r"norms lack the epochs \[2, 3\]"),
         (lambda m, o: train(m, DATA, o, splits=(), **SETTINGS), "at least one split"),
-        (lambda m, o: prepared("digits", 0), "examples must be from 1 to 1400"),
     ],
 )
 def test_a_wrong_argument_is_named(call, message):
