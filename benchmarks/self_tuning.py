@@ -25,8 +25,8 @@ from nnlib.self_tuning import (
 )
 from nnlib.self_tuning.train import momentum_sgd
 from nnlib.training import Split
-from tenpapers.self_tuning import mlp
-from tenpapers.self_tuning.compare import CHARGE, TRAIN_STEPS, compare
+from tenpapers.self_tuning.measure import CHARGE, TRAIN_STEPS, compare
+from tenpapers.self_tuning.networks import mlp
 
 ROUNDS, STEPS = 8, 5
 HYPERS = [Hyperparameter(name, (0, 0.9), 0.05) for name in ("input dropout", "dropout 1", "dropout 2")]

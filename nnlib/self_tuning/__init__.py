@@ -7,10 +7,14 @@ hyperparameters.py  named, bounded values and their coordinates on the real line
 setting.py          what the layers of a network know of the hyperparameters
 layers.py lstm.py   Linear, Conv2d, Embedding and LSTM whose weights answer to hyperparameters
 response.py         from an ordinary network to its best response, and back
-tuner.py            STN and Delta-STN
+losses.py           what STN and Delta-STN descend on, formula by formula
+linearised.py       the network that is linear in its response, by forward mode
+tuner.py            STN and Delta-STN: who descends when
+batches.py          batches for ever, of examples or of texts
 regularizers.py     dropout of five kinds, noise, penalties of activations
 augment.py          cutout and colour jitter on tensors
-train.py            ordinary training at fixed or scheduled values: replay of what a tuner found
+train.py            ordinary training at fixed or scheduled values
+schedules.py        what a tuner found, as a schedule to replay
 ridge.py            where everything is known exactly: ridge regression
 tune_ridge.py       both tuners there, in exact expectation, and descent along hypergradients
 """
@@ -20,10 +24,11 @@ from nnlib.self_tuning.hyperparameters import Hyperparameter, Space
 from nnlib.self_tuning.layers import ResponseConv2d, ResponseEmbedding, ResponseLinear
 from nnlib.self_tuning.lstm import LSTM, ResponseLSTM
 from nnlib.self_tuning.regularizers import Dropout, EmbeddingDropout, InputNoise, activation_penalty, slowness_penalty
-from nnlib.self_tuning.response import BestResponse, respond
+from nnlib.self_tuning.response import BestResponse, respond, squared_norm
 from nnlib.self_tuning.ridge import Ridge, joint_hessian
+from nnlib.self_tuning.schedules import replay
 from nnlib.self_tuning.setting import Setting, set_values
-from nnlib.self_tuning.train import noisy, replay, sinusoid, squared_norm, train
+from nnlib.self_tuning.train import train
 from nnlib.self_tuning.tuner import SelfTuner
 
 __all__ = [
@@ -46,11 +51,9 @@ __all__ = [
     "Space",
     "activation_penalty",
     "joint_hessian",
-    "noisy",
     "replay",
     "respond",
     "set_values",
-    "sinusoid",
     "slowness_penalty",
     "squared_norm",
     "train",

@@ -12,6 +12,15 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 
+def inverse_softplus(value: float) -> float:
+    """The u with softplus(u) = ln(1 + e^u) = value, for a positive value; stable for large and small ones.
+
+    >>> round(inverse_softplus(math.log(2)), 12)
+    0.0
+    """
+    return value + math.log(-math.expm1(-value))
+
+
 @dataclass(frozen=True)
 class Hyperparameter:
     """A value of a range, and its coordinate u on the real line.
@@ -73,9 +82,7 @@ class Hyperparameter:
             return math.log(above / below)
         if low is None and high is None:
             return float(value)
-        positive = min(above, below)
-        u = positive + math.log(-math.expm1(-positive))  # the inverse of softplus, stable for large and small values
-        return u
+        return inverse_softplus(min(above, below))
 
 
 class Space:

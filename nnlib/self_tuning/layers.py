@@ -10,6 +10,7 @@ Paper: arXiv 1903.03088, section 3.2. Chapter: ``book/self_tuning.ipynb``.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +34,28 @@ class Response(nn.Module):
     """
 
     ordinary: type[nn.Module]
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    response_weight: nn.Parameter
+    response_bias: nn.Parameter
+    gates: nn.Parameter
+    bias_gates: nn.Parameter
 
-    def __init__(self, layer: nn.Module, n: int, gate_std: float, generator: torch.Generator):
+    def __init__(self, layer: Any, n: int, gate_std: float, generator: torch.Generator):
         super().__init__()
-        self.setting = Setting()
+        self.setting: Setting = Setting()
         self.options = self.read_options(layer)
         self.take(layer.weight, layer.bias if isinstance(getattr(layer, "bias", None), Tensor) else None, "")
         self.add_response("", self.weight, n, gate_std, generator, self.bias_of("") is not None)
+
+    @staticmethod
+    def read_options(layer: Any) -> dict[str, Any]:
+        """What makes an ordinary layer of this kind again; refuses what can't answer."""
+        raise NotImplementedError
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """What an ordinary layer computes."""
+        raise NotImplementedError
 
     def take(self, weight: Tensor, bias: Tensor | None, end: str) -> None:
         """Copy an ordinary weight and bias; ``end`` tells several pairs of one layer apart."""
@@ -49,14 +65,17 @@ class Response(nn.Module):
     def bias_of(self, end: str) -> Tensor | None:
         return getattr(self, f"bias{end}")
 
-    def add_response(self, end: str, weight: Tensor, n: int, gate_std: float, generator, bias: bool) -> None:
+    def add_response(
+        self, end: str, weight: Tensor, n: int, gate_std: float, generator: torch.Generator, bias: bool
+    ) -> None:
+        """Start W_r, and b_r where there is a bias, uniformly, and V and C at the scale ``gate_std``."""
         out, fan_in = weight.shape[0], weight[0].numel()
         bound = self.bound(fan_in)
 
-        def uniform(*shape):
+        def uniform(*shape: int) -> Tensor:
             return (2 * torch.rand(*shape, generator=generator, device="cpu", dtype=torch.float64) - 1) * bound
 
-        def gates():
+        def gates() -> Tensor:
             return gate_std * torch.randn(self.gated(weight), n, generator=generator, device="cpu", dtype=torch.float64)
 
         found = {"response_weight": uniform(*weight.shape), "gates": gates()}
@@ -87,6 +106,7 @@ class Response(nn.Module):
 
     @staticmethod
     def bound(fan_in: int) -> float:
+        """Largest entry of W_r and b_r at the start."""
         return 1 / math.sqrt(fan_in)
 
     @staticmethod
@@ -166,8 +186,8 @@ class ResponseEmbedding(Response):
     def gated(weight: Tensor) -> int:
         return weight.shape[1]
 
-    def product(self, ids: Tensor, weight: Tensor, bias: None) -> Tensor:
-        return functional.embedding(ids, weight)
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.embedding(x, weight)
 
     def at(self, r: Tensor, end: str = "") -> tuple[Tensor, None]:
         return self.weight + (self.gates @ r) * self.response_weight, None

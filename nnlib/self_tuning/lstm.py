@@ -3,24 +3,30 @@
 Paper: arXiv 1903.03088, section 4.2 and appendix. Chapter: ``book/self_tuning.ipynb``.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
 from nnlib.self_tuning.layers import Response
-from nnlib.self_tuning.setting import Regularizer, Setting
+from nnlib.self_tuning.setting import Setting
 
 State = tuple[Tensor, Tensor]
 
 
-def connect_mask(module: nn.Module, weight: Tensor) -> Tensor | None:
-    """DropConnect's mask of the hidden-to-hidden weights, (4H, H), or None where it drops nothing."""
-    if module.drop_connect is None or not module.training:
-        return None
-    rate = Regularizer.value(module, module.drop_connect, weight)
+def connect_mask(setting: Setting, name: str, weight: Tensor) -> Tensor:
+    """DropConnect's mask of the hidden-to-hidden weights, (4H, H), at the rate of this name."""
+    rate = setting.value(name, weight)
     keep = 1 - (rate if rate.ndim == 0 else rate[0])
-    return (Regularizer.uniform(module, weight.shape, weight) < keep).to(weight) / keep
+    return (setting.uniform(weight.shape, weight) < keep).to(weight) / keep
+
+
+def zeros(x: Tensor, hidden_size: int) -> State:
+    """The state at the start of a text x (T, B, D)."""
+    start = x.new_zeros(1, x.shape[1], hidden_size)
+    return start, start
 
 
 class LSTM(nn.LSTM):
@@ -38,20 +44,29 @@ class LSTM(nn.LSTM):
     ((7, 2, 5), (1, 2, 5))
     """
 
-    def __init__(self, input_size: int, hidden_size: int, drop_connect: str | None = None, **where):
+    weight_ih_l0: nn.Parameter
+    weight_hh_l0: nn.Parameter
+    bias_ih_l0: nn.Parameter
+    bias_hh_l0: nn.Parameter
+
+    def __init__(self, input_size: int, hidden_size: int, drop_connect: str | None = None, **where: Any):
         super().__init__(input_size, hidden_size, **where)
-        self.setting, self.drop_connect = Setting(), drop_connect
+        self.setting: Setting = Setting()
+        self.drop_connect: str | None = drop_connect
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """x (T, B, D), state (h, c) of (1, B, H) each, zero by default -> (T, B, H), state."""
-        mask = connect_mask(self, self.weight_hh_l0)
-        if mask is None:
+        if self.drop_connect is None or not self.training:
             return super().forward(x, state)
-        if state is None:
-            state = (x.new_zeros(1, x.shape[1], self.hidden_size),) * 2
-        weights = [self.weight_ih_l0, self.weight_hh_l0 * mask, self.bias_ih_l0, self.bias_hh_l0]
-        output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
-        return output, (h, c)
+        W = self.weight_hh_l0 * connect_mask(self.setting, self.drop_connect, self.weight_hh_l0)
+        weights = [self.weight_ih_l0, W, self.bias_ih_l0, self.bias_hh_l0]
+        return run(x, zeros(x, self.hidden_size) if state is None else state, weights, self.training)
+
+
+def run(x: Tensor, state: State, weights: list[Tensor], training: bool) -> tuple[Tensor, State]:
+    """Torch's own LSTM, one layer, at weights of one's own: of the input, of the hidden state, and two biases."""
+    output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, training, False, False)
+    return output, (h, c)
 
 
 class ResponseLSTM(Response):
@@ -62,12 +77,16 @@ class ResponseLSTM(Response):
     """
 
     ordinary = LSTM
+    bias: nn.Parameter
+    weight_hh: nn.Parameter
+    response_weight_hh: nn.Parameter
+    gates_hh: nn.Parameter
 
-    def __init__(self, layer: nn.LSTM, n: int, gate_std: float, generator: torch.Generator):
+    def __init__(self, layer: Any, n: int, gate_std: float, generator: torch.Generator):
         nn.Module.__init__(self)
-        self.setting = Setting()
+        self.setting: Setting = Setting()
         self.options = self.read_options(layer)
-        self.drop_connect = self.options["drop_connect"]
+        self.drop_connect: str | None = self.options["drop_connect"]
         self.take(layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0, "")
         self.take(layer.weight_hh_l0, None, "_hh")
         self.add_response("", self.weight, n, gate_std, generator, bias=True)
@@ -84,14 +103,16 @@ class ResponseLSTM(Response):
         return sizes | {"drop_connect": getattr(layer, "drop_connect", None)}
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        H, r = self.options["hidden_size"], self.setting.response
+        r = self.setting.response
         if state is None:
-            state = (x.new_zeros(1, x.shape[1], H),) * 2
-        mask = connect_mask(self, self.weight_hh)
-        W = self.weight_hh if mask is None else self.weight_hh * mask
+            state = zeros(x, self.options["hidden_size"])
+        W: Tensor = self.weight_hh
+        W_r: Tensor = self.response_weight_hh
+        if self.drop_connect is not None and self.training:
+            mask = connect_mask(self.setting, self.drop_connect, self.weight_hh)
+            W, W_r = W * mask, W_r * mask
         if r is None:
             return self.plain(x, state, W)
-        W_r = self.response_weight_hh if mask is None else self.response_weight_hh * mask
         if self.setting.linear:
             return self.linearised(x, state, W.detach(), W_r, r)
         both = torch.cat([W, W_r])  # (8H, H): one product a step
@@ -109,9 +130,7 @@ class ResponseLSTM(Response):
 
     def plain(self, x: Tensor, state: State, W: Tensor) -> tuple[Tensor, State]:
         """Torch's own LSTM, with the ordinary weights."""
-        weights = [self.weight, W, self.bias, torch.zeros_like(self.bias)]
-        output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
-        return output, (h, c)
+        return run(x, state, [self.weight, W, self.bias, torch.zeros_like(self.bias)], self.training)
 
     def answer(self, x: Tensor, r: Tensor) -> Tensor:
         """What the map of the input answers to r: (T, B, 4H)."""

@@ -5,6 +5,7 @@ Paper: arXiv 1903.03088, section 3. Chapter: ``book/self_tuning.ipynb``.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,8 @@ class BestResponse(nn.Module):
         setting: What all layers see; the tuner changes it.
     """
 
+    centre: Tensor
+
     def __init__(self, network: nn.Module, space: Space):
         super().__init__()
         self.network, self.space = network, space
@@ -106,10 +109,11 @@ class BestResponse(nn.Module):
         initial = {hyper.name: hyper.init for hyper in self.space.hypers}
         return self.space.unconstrained(initial, device=self.centre.device, dtype=self.centre.dtype)
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> Any:
         return self.network(*inputs)
 
     def layers(self) -> Iterator[Response]:
+        """The layers that answer."""
         return (module for module in self.network.modules() if isinstance(module, Response))
 
     def base_parameters(self) -> list[nn.Parameter]:
@@ -125,7 +129,20 @@ class BestResponse(nn.Module):
     def squared_norm(self) -> Tensor:
         """|w|² over the weights (not the biases) of all answering layers, at the present setting: (B,) or ()."""
         r = self.setting.response
-        return sum(layer.squared_norm(r) for layer in self.layers())
+        return cast(Tensor, sum(layer.squared_norm(r) for layer in self.layers()))
+
+    def place(self, u: Tensor, response: Tensor | None) -> dict[str, Tensor]:
+        """Let all layers see hyperparameters, and what their weights answer to.
+
+        Args:
+            u: Coordinates, (n,) or one for each example, (B, n): regularisers see their values, without a gradient.
+            response: Input of the best response, (B, n), u - centre for w(u); None for w_0.
+
+        Returns:
+            The values by name, for a training loss: as numbers, without a gradient.
+        """
+        self.setting.response, self.setting.values = response, self.space.used(u)
+        return self.setting.values
 
     def ordinary(self, values: Mapping[str, float], generator: torch.Generator | None = None) -> nn.Module:
         """An ordinary network with the weights that answer to these values; its regularisers have these values too.
@@ -146,7 +163,24 @@ class BestResponse(nn.Module):
         return network.train(self.training)
 
 
-def _plain(layer: Response, r: Tensor) -> nn.Module:
+def squared_norm(network: nn.Module) -> Tensor:
+    """|w|² of an ordinary network: over the weights, not the biases, of the layers that a best response answers with.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> _ = nn.init.ones_(layer.weight)
+    >>> squared_norm(layer).item()
+    2.0
+    """
+    parts: list[Tensor] = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding):
+            parts.append(layer.weight.square().sum())
+        elif isinstance(layer, nn.LSTM):
+            parts += [cast(Tensor, weight).square().sum() for weight in (layer.weight_ih_l0, layer.weight_hh_l0)]
+    return cast(Tensor, sum(parts))
+
+
+def _plain(layer: Any, r: Tensor) -> nn.Module:
     """The ordinary layer at response input r (n,)."""
     weight, bias = layer.at(r)
     plain = layer.ordinary(**layer.options, device=weight.device, dtype=weight.dtype)

@@ -3,7 +3,8 @@
 Chapter: ``book/self_tuning.ipynb``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +33,33 @@ class Setting:
         self.linear = linear
         self.generator = generator
 
-    def __deepcopy__(self, memo) -> "Setting":
+    def value(self, name: str, like: Tensor) -> Tensor:
+        """A hyperparameter, () or (B,), on the device and in the dtype of ``like``.
+
+        Raises:
+            ValueError: if the network was given no value of that name.
+        """
+        if name not in self.values:
+            raise ValueError(f"no value for {name!r}: call set_values(network, values) before training")
+        return self.values[name].to(like)
+
+    def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Draws from [0, 1) of a shape, on the device and in the dtype of ``like``."""
+        return torch.rand(shape, generator=self.generator, device=like.device, dtype=like.dtype)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Setting":
         memo[id(self)] = copy = Setting(self.values)  # a copied network draws by itself: generators can't be shared
         return copy
 
 
 class Regularizer(nn.Module):
-    """A layer that is random in training and the identity in evaluation mode; it knows its hyperparameters by name."""
+    """A layer that is random in training and the identity in evaluation mode; it knows its hyperparameters by name.
+
+    Args:
+        names: Of the hyperparameters that it asks for.
+    """
+
+    setting: Setting
 
     def __init__(self, *names: str):
         super().__init__()
@@ -51,16 +72,14 @@ class Regularizer(nn.Module):
         Raises:
             ValueError: if the network was given no value of that name.
         """
-        if name not in self.setting.values:
-            raise ValueError(f"no value for {name!r}: call set_values(network, values) before training")
-        value = self.setting.values[name].to(like)
+        value = self.setting.value(name, like)
         if value.ndim == 0 or batch_dim is None:
             return value
         return value.view([-1 if d == batch_dim else 1 for d in range(like.ndim)])
 
-    def uniform(self, shape, like: Tensor) -> Tensor:
+    def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draws from [0, 1) of a shape, on the device and in the dtype of ``like``."""
-        return torch.rand(shape, generator=self.setting.generator, device=like.device, dtype=like.dtype)
+        return self.setting.uniform(shape, like)
 
 
 def set_values(network: nn.Module, values: Mapping[str, float], generator: torch.Generator | None = None) -> None:
@@ -91,5 +110,5 @@ def scale(x: Tensor, factor: Tensor) -> Tensor:
 def share(network: nn.Module, setting: Setting) -> None:
     """Give every layer that asks for a setting this one."""
     for module in network.modules():
-        if hasattr(module, "setting"):
-            module.setting = setting
+        if isinstance(getattr(module, "setting", None), Setting):
+            setattr(module, "setting", setting)  # noqa: B010 - torch's stubs know parameters and modules only

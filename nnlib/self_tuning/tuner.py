@@ -1,36 +1,30 @@
 """How are hyperparameters tuned while the network trains? Steps on the training loss in turn with steps on validation.
 
+``losses.py`` has the formulas that are descended on; here is who descends when, and what is drawn.
+
 STN: MacKay, Vicol, Lorraine, Duvenaud and Grosse (ICLR 2019, arXiv 1903.03088), algorithm 1.
 Delta-STN: Bae and Grosse (NeurIPS 2020, arXiv 2010.13514). Chapter: ``book/self_tuning.ipynb``.
 """
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
 from nnlib.modes import NonFiniteLoss
+from nnlib.self_tuning import losses
+from nnlib.self_tuning.batches import batches, mean_loss, number_of_examples
+from nnlib.self_tuning.hyperparameters import inverse_softplus
 from nnlib.self_tuning.response import BestResponse
-from nnlib.self_tuning.train import Evaluate, batches, mean_loss, momentum_sgd
+from nnlib.self_tuning.train import Evaluate, momentum_sgd
 from nnlib.training import Split
 
 VARIANTS = ("delta", "stn")
-
-
-@cache
-def _load_forward_rules() -> None:
-    """Let torch load its rules of forward differentiation, once: it uses a call that it has itself deprecated."""
-    with warnings.catch_warnings(), forward_ad.dual_level():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        forward_ad.make_dual(torch.zeros(1, device="cpu"), torch.zeros(1, device="cpu"))
 
 
 class SelfTuner:
@@ -39,9 +33,9 @@ class SelfTuner:
     A *training step* perturbs the coordinates u of each example by sigma times Gaussian noise, trains at the perturbed
     values, and teaches the response:
 
-    - ``stn``: phi <- phi - lr dL_T(f(x; w(u + eps)), values(u + eps)) for all weights at once, with input u + eps.
+    - ``stn``: all weights at once go down L_T(f(x; w(u + eps)), values(u + eps)); the response is centred at u = 0.
     - ``delta``: first w_0 at the unperturbed values, as in ordinary training; then the response alone, at perturbed
-      values, in the network that is linear in it, f(x; w_0) + J Theta eps (the product is made in forward mode).
+      values, in the network that is linear in it, f(x; w_0) + J Theta eps; it is centred at the present u.
 
     A *validation step*, in evaluation mode, moves u and sigma down E[L_V(w(u + eps))] - entropy sum_i log sigma_i. The
     training loss is never differentiated by hyperparameters.
@@ -76,15 +70,15 @@ class SelfTuner:
     >>> loss = lambda out, y, values: mse(out, y) + (values["decay"] * model.squared_norm()).mean()
     >>> tuner = SelfTuner(model, loss, mse, lr=0.02, hyper_lr=0.05)
     >>> history = tuner.fit(Split(*(t[:20] for t in data)), Split(*(t[20:] for t in data)), steps=500, batch_size=20)
-    >>> len(history), bool(history.decay.iloc[-1] > 0.3)
+    >>> len(history), history[-1]["decay"] > 0.3
     (100, True)
     """
 
     def __init__(
         self,
         model: BestResponse,
-        training_loss: Callable[..., Tensor],
-        validation_loss: Callable[[object, Tensor], Tensor],
+        training_loss: losses.TrainingLoss,
+        validation_loss: losses.ValidationLoss,
         *,
         variant: str = "delta",
         lr: float,
@@ -102,23 +96,21 @@ class SelfTuner:
         if not (sigma > 0 and train_steps >= 1 and warm_up >= 0 and (entropy is None or entropy >= 0)):
             given = f"sigma={sigma}, train_steps={train_steps}, warm_up={warm_up}, entropy={entropy}"
             raise ValueError(f"sigma must be positive, train_steps at least 1, the others not negative: got {given}")
-        if variant == "delta":
-            _load_forward_rules()
         self.model, self.variant, self.space = model, variant, model.space
         self.training_loss, self.validation_loss = training_loss, validation_loss
         self.entropy, self.train_steps, self.warm_up, self.clip = entropy, train_steps, warm_up, clip
-        like = model.centre
-        self.u = nn.Parameter(model.start())
-        rho = sigma + math.log(-math.expm1(-sigma))  # softplus(rho) = sigma
-        self.rho = nn.Parameter(torch.full_like(self.u, rho))
-        self.generator = torch.Generator(like.device).manual_seed(seed)
-        self.order = torch.Generator("cpu").manual_seed(seed)
-        model.setting.generator = self.generator
-        self.groups = [model.base_parameters(), model.response_parameters()]
-        self.optimizers = [optimizer(group, lr=lr) for group in self.groups]
+
+        self.u = nn.Parameter(model.start())  # (n,)
+        self.rho = nn.Parameter(torch.full_like(self.u, inverse_softplus(sigma)))  # (n,)
+        self.base_optimizer = optimizer(model.base_parameters(), lr=lr)  # of w_0
+        self.response_optimizer = optimizer(model.response_parameters(), lr=lr)  # of Theta
         self.hyper_optimizer = Adam([self.u] if entropy is None else [self.u, self.rho], lr=hyper_lr)
+
+        self.generator = torch.Generator(model.centre.device).manual_seed(seed)  # of perturbations and masks
+        self.order = torch.Generator("cpu").manual_seed(seed)  # of batches
+        model.setting.generator = self.generator
         self.steps = 0
-        self._recentre()
+        self._centre()
 
     @property
     def values(self) -> dict[str, float]:
@@ -130,27 +122,6 @@ class SelfTuner:
         """Scales of the perturbations, (n,)."""
         return softplus(self.rho)
 
-    def _recentre(self) -> None:
-        if self.variant == "delta":
-            self.model.centre.copy_(self.u.detach())
-
-    def _place(self, u: Tensor | None, response: Tensor | None, linear: bool = False) -> dict[str, Tensor]:
-        """Let the network see hyperparameters and response input; the values come back, for a loss."""
-        setting = self.model.setting
-        setting.response, setting.linear = response, linear
-        setting.values = self.space.used(self.u if u is None else u)
-        return setting.values
-
-    def _step(self, loss: Tensor, which: tuple[int, ...]) -> None:
-        """One step of some of the two groups of weights, 0 for w_0 and 1 for the response."""
-        parameters = [p for i in which for p in self.groups[i]]
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(parameters, self.clip)
-        for i in which:
-            self.optimizers[i].step()
-
     def training_step(self, batch: Split) -> float:
         """One step of all weights on a batch; returns the training loss at the unperturbed values (for STN, perturbed).
 
@@ -158,64 +129,48 @@ class SelfTuner:
             NonFiniteLoss: where that loss is infinite or not a number.
         """
         self.model.train()
-        x, y = batch
-        eps = self.space.noise(self._size(batch), self.generator, self.u)  # (B, n)
-        u = self.u.detach() + self.sigma.detach() * eps
+        eps = self.sigma.detach() * self._noise(batch)  # (B, n)
+        u = self.u.detach()
         if self.variant == "stn":
-            values = self._place(u, u - self.model.centre)
-            loss = self.training_loss(self.model(x), y, values)
-            self._step(loss, (0, 1))
+            loss = losses.perturbed(self.model, self.training_loss, batch, u + eps)
+            step_down(loss, [self.base_optimizer, self.response_optimizer], self.clip)
         else:
-            values = self._place(None, None)
-            loss = self.training_loss(self.model(x), y, values)
-            self._step(loss, (0,))
-            self._step(self._linearised(x, y, u), (1,))
+            loss = losses.unperturbed(self.model, self.training_loss, batch, u)
+            step_down(loss, [self.base_optimizer], self.clip)
+            teaching = losses.linear(self.model, self.training_loss, batch, u + eps)
+            step_down(teaching, [self.response_optimizer], self.clip)
         self.steps += 1
         value = loss.item()
         if not math.isfinite(value):
             raise NonFiniteLoss(self.steps, value)
         return value
 
-    def _linearised(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
-        """Training loss of f(x; w_0) + J Theta r: each output's value and its derivative along r, in forward mode."""
-        r = u - self.model.centre
-        with forward_ad.dual_level():
-            values = self._place(u, r, linear=True)
-            outputs = self.model(x)
-            several = isinstance(outputs, tuple)
-            pairs = [forward_ad.unpack_dual(out) for out in (outputs if several else (outputs,))]
-            linear = tuple(out.primal if out.tangent is None else out.primal + out.tangent for out in pairs)
-        self.model.setting.linear = False  # a penalty on the weights sees them at r
-        return self.training_loss(linear if several else linear[0], y, values)
-
     def validation_step(self, batch: Split) -> float:
         """One step of the hyperparameters, and of sigma where it is tuned; returns the validation loss of the batch."""
         self.model.eval()
-        x, y = batch
-        u = self.u.expand(self._size(batch), -1)
+        u = self.u.expand(number_of_examples(batch), -1)  # (B, n)
         if self.entropy is not None:
-            u = u + self.sigma * self.space.noise(len(u), self.generator, self.u)
-        self._place(None, u - self.model.centre)
-        loss = self.validation_loss(self.model(x), y)
-        objective = loss if self.entropy is None else loss - self.entropy * self.sigma.log().sum()
-        tuned = [self.u] if self.entropy is None else [self.u, self.rho]
-        for parameter, gradient in zip(tuned, torch.autograd.grad(objective, tuned), strict=True):
-            parameter.grad = gradient
-        self.hyper_optimizer.step()
-        self._recentre()
+            u = u + self.sigma * self._noise(batch)
+        loss = losses.validation(self.model, self.validation_loss, batch, u)
+        held_up = 0.0 if self.entropy is None else self.entropy * losses.entropy(self.sigma)
+        step_down(loss - held_up, [self.hyper_optimizer])
+        self._centre()
         return loss.item()
 
-    @staticmethod
-    def _size(batch: Split) -> int:
-        """B: of images the first dimension, of texts (T, B) the second; which of them, the targets' last says."""
-        return batch.y.shape[1] if _is_text(batch) else batch.x.shape[0]
+    def _noise(self, batch: Split) -> Tensor:
+        """A standard normal perturbation for each example, (B, n)."""
+        return self.space.noise(number_of_examples(batch), self.generator, self.u)
+
+    def _centre(self) -> None:
+        """Delta-STN's response is zero at the present hyperparameters; STN's stays where it is zero at u = 0."""
+        if self.variant == "delta":
+            self.model.centre.copy_(self.u.detach())
 
     @torch.no_grad()
     def loss(self, batches: Iterable[Split]) -> float:
         """Mean validation loss over batches at the present hyperparameters, unperturbed, in evaluation mode."""
         self.model.eval()
-        n = len(self.space)
-        self._place(None, (self.u - self.model.centre).expand(1, n))
+        self.model.place(self.u, (self.u - self.model.centre).expand(1, -1))
         return mean_loss(self.model, batches, self.validation_loss)
 
     def fit(
@@ -238,34 +193,42 @@ class SelfTuner:
 
         Returns:
             A dict for each validation step: ``step`` (training steps so far), ``train_loss``, ``validation_loss`` (of
-            one batch), each hyperparameter and ``sigma <name>`` for its scale. Its ``step`` and
-            hyperparameters are the schedule that ``replay`` takes.
+            one batch), each hyperparameter (as the training steps used it) and ``sigma <name>`` for its scale. Its
+            ``step`` and hyperparameters are the schedule that ``replay`` takes.
         """
+        if steps < 1:
+            raise ValueError(f"steps must be positive: got {steps}")
         train, validation = (
             batches(part, batch_size, self.order) if isinstance(part, Split) else iter(part)
             for part in (train, validation)
         )
         rows = []
-        for batch in _taken(train, steps):
+        for batch in islice(train, steps):
             train_loss = self.training_step(batch)
             if self.steps < self.warm_up or self.steps % self.train_steps:
                 continue
-            before = self.values
-            row = {"step": self.steps, "train_loss": train_loss}
-            row["validation_loss"] = self.validation_step(next(validation))
-            sigmas = zip(self.space.names, self.sigma.tolist(), strict=True)
-            rows.append(row | before | {f"sigma {name}": value for name, value in sigmas})
+            used = self.values
+            found = {"step": self.steps, "train_loss": train_loss}
+            found["validation_loss"] = self.validation_step(next(validation))
+            scales = {f"sigma {name}": scale for name, scale in zip(used, self.sigma.tolist(), strict=True)}
+            rows.append(found | used | scales)
             if evaluate is not None:
                 rows[-1] |= evaluate(self)
         return rows
 
 
-def _is_text(batch: Split) -> bool:
-    """Token ids (T, B) with a target each, or examples (B, ...)."""
-    return not batch.x.is_floating_point() and batch.x.shape == batch.y.shape and batch.x.ndim == 2
+def step_down(loss: Tensor, optimizers: list[Optimizer], clip: float | None = None) -> None:
+    """One step of these optimisers down a loss; what they do not own gets no gradient, unlike by ``backward``.
 
-
-def _taken(batches: Iterator[Split], steps: int) -> Iterator[Split]:
-    if steps < 1:
-        raise ValueError(f"steps must be positive: got {steps}")
-    return islice(batches, steps)
+    Args:
+        loss: A scalar.
+        optimizers: Each has its own parameters.
+        clip: Largest norm of the gradient over all of them, or None.
+    """
+    parameters = [p for rule in optimizers for group in rule.param_groups for p in group["params"]]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
+    if clip is not None:
+        nn.utils.clip_grad_norm_(parameters, clip)
+    for rule in optimizers:
+        rule.step()

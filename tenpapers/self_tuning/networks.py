@@ -30,7 +30,7 @@ def mlp(sizes: Sequence[int], *, seed: int = 0, **where) -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten(), Dropout("input dropout")]
     for i, (n_in, n_out) in enumerate(pairwise(sizes[:-1]), start=1):
         layers += [nn.Linear(n_in, n_out, **where), nn.ReLU(), Dropout(f"dropout {i}")]
-    return he_(nn.Sequential(*layers, nn.Linear(*sizes[-2:], **where)), seed)
+    return he_(nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], **where)), seed)
 
 
 def small_cnn(*, seed: int = 0, **where) -> nn.Module:

@@ -67,7 +67,7 @@ def search(
     if trials < 1 or steps < 1:
         raise ValueError(f"trials and steps must be positive: got {trials} and {steps}")
     study = _study(method, boxes, trials, seed)
-    distributions = {
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
         name: optuna.distributions.FloatDistribution(low, high, log=log) for name, (low, high, log) in boxes.items()
     }
     points = math.prod(grid_sizes(boxes, trials).values()) if method == "Grid search" else math.inf
@@ -130,14 +130,15 @@ def grid_values(box: Box, n: int) -> list[float]:
 
 
 def _study(method: str, boxes: Mapping[str, Box], trials: int, seed: int) -> optuna.Study:
-    bayesian = method == "Bayesian search"
-    kind = optuna.samplers.TPESampler if bayesian else optuna.samplers.RandomSampler
-    options = {"n_startup_trials": STARTUP} if bayesian else {}
+    if method == "Bayesian search":
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+    else:
+        sampler = optuna.samplers.RandomSampler(seed=seed)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else a line on stderr for each study
     try:
-        study = optuna.create_study(direction="minimize", sampler=kind(seed=seed, **options), pruner=pruner)
+        study = optuna.create_study(direction="minimize", sampler=sampler, pruner=pruner)
         if method == "Grid search":  # in an order of chance, so that a part of the grid is no corner of it
             for point in _grid(boxes, trials, seed):
                 study.enqueue_trial(point)

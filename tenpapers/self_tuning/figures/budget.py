@@ -1,22 +1,13 @@
 """The best validation loss so far against what was spent: tuners beside searches. From recorded runs."""
 
-from functools import lru_cache
-
-import pandas as pd
 import plotly.graph_objects as go
 
-from tenpapers import runs as experiments
 from tenpapers.page.look import describe, style
 from tenpapers.page.text import number
-from tenpapers.self_tuning.compare import ALL
+from tenpapers.self_tuning import runs
+from tenpapers.self_tuning.measure import ALL
 
 MEASURES = {"validation": "validation_loss", "test": "test_loss"}
-
-
-@lru_cache
-def table(name: str) -> pd.DataFrame:
-    """A recorded table of the laptop profile."""
-    return experiments.recorded_table("self_tuning", name)
 
 
 def budget(problem: str = "MLP, digits", loss: str = "validation") -> go.Figure:
@@ -26,11 +17,10 @@ def budget(problem: str = "MLP, digits", loss: str = "validation") -> go.Figure:
         problem: one of the recorded problems.
         loss: ``validation``, by which the best is chosen, or ``test``.
     """
-    runs = table("budget")
-    runs = runs[runs.problem == problem]
+    recorded = runs.budget.read(problem=problem)
     figure, ends = go.Figure(), {}
     for method in ALL:
-        part = runs[runs.method == method]
+        part = recorded[recorded.method == method]
         if part.empty:
             continue
         mean = part.groupby("cost")[MEASURES[loss]].mean()

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from nnlib.self_tuning import Ridge
 from tenpapers.page.look import COLORS, describe, stack
 from tenpapers.page.text import number
-from tenpapers.self_tuning.ridge import diabetes
+from tenpapers.self_tuning.workloads import diabetes
 
 LOW, HIGH = -8.0, 4.0
 POINTS = 61

@@ -4,7 +4,8 @@ import plotly.graph_objects as go
 
 from tenpapers.page.look import COLORS, DASHES, describe, style
 from tenpapers.page.text import number
-from tenpapers.self_tuning.figures.budget import MEASURES, table
+from tenpapers.self_tuning import runs
+from tenpapers.self_tuning.figures.budget import MEASURES
 
 LOOKS = {  # of networks that are not at a constant value
     "STN": "STN",
@@ -22,11 +23,10 @@ def starts(tuner: str = "STN") -> go.Figure:
     Args:
         tuner: ``STN`` or ``Δ-STN``.
     """
-    runs = table("starts")
-    runs = runs[runs.variant == tuner]
+    recorded = runs.starts.read(variant=tuner)
     figure, ends, lost = go.Figure(), {}, []
     dashes = ["solid", "8px,3px", "3px,3px", "12px,3px,3px,3px", "20px,3px"]
-    for (start, part), dash, symbol in zip(runs.groupby("start"), dashes, SYMBOLS, strict=True):
+    for (start, part), dash, symbol in zip(recorded.groupby("start"), dashes, SYMBOLS, strict=True):
         line = {"color": COLORS[tuner], "dash": dash, "width": 2}
         sizes = [9 if i % 8 == 0 else 0 for i in range(len(part))]
         marker = {"color": COLORS[tuner], "symbol": symbol, "size": sizes}
@@ -64,14 +64,13 @@ def constants(problem: str = "MLP, digits", loss: str = "validation") -> go.Figu
         problem: one of the recorded problems.
         loss: ``validation``, the best of a training, or ``test``, at that moment.
     """
-    runs, column = table("schedules"), MEASURES[loss]
-    runs = runs[runs.problem == problem]
-    fixed = runs[runs.schedule == "constant"].groupby("value")[column].mean()
+    recorded, column = runs.schedules.read(problem=problem), MEASURES[loss]
+    fixed = recorded[recorded.schedule == "constant"].groupby("value")[column].mean()
     figure, told = go.Figure(), []
     look = style("Grid search") | {"name": "constant"}
     figure.add_scatter(x=fixed.index, y=fixed.to_numpy(), mode="lines+markers", **look)
     for schedule, owner in LOOKS.items():
-        level = float(runs[runs.schedule == schedule][column].mean())
+        level = float(recorded[recorded.schedule == schedule][column].mean())
         line = {"color": COLORS[owner], "dash": DASHES[owner], "width": 2}
         ends = [float(fixed.index.min()), float(fixed.index.max())]
         figure.add_scatter(x=ends, y=[level] * 2, mode="lines", name=schedule, line=line)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from nnlib.self_tuning.tune_ridge import RidgeRun, tune
 from tenpapers.page.look import COLORS, describe, style
 from tenpapers.page.text import number
-from tenpapers.self_tuning.ridge import diabetes
+from tenpapers.self_tuning.workloads import diabetes
 
 STEPS = 200
 TUNERS = {"Δ-STN": "delta", "STN": "stn"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnlib.self_tuning import joint_hessian
-from tenpapers.self_tuning.ridge import diabetes
+from tenpapers.self_tuning.workloads import diabetes
 from tests.oracles import self_tuning as oracle
 
 assert_close = torch.testing.assert_close
@@ -25,6 +25,7 @@ def test_ridge_is_least_squares_with_sigmoid_gates_on_principal_components(lam):
     gates, components = PROBLEM.gates(lam)
     least_squares = torch.linalg.solve(PROBLEM.hessian, PROBLEM.moment)
     assert_close(components.T @ (gates * (components @ least_squares)), PROBLEM.best_response(lam))
+    assert (PROBLEM.gates(lam + 0.5)[0] < gates).all()  # a larger penalty closes every gate
 
 
 @pytest.mark.parametrize("lam", [-6.0, -1.0, 2.0])

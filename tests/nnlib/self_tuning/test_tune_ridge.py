@@ -6,7 +6,7 @@ import torch
 from nnlib.self_tuning.ridge import Ridge
 from nnlib.self_tuning.tune_ridge import _descent, descend, tune
 from nnlib.training import Split
-from tenpapers.self_tuning.ridge import diabetes
+from tenpapers.self_tuning.workloads import diabetes
 from tests.devices import same_without_a_default_device
 from tests.oracles import self_tuning as oracle
 

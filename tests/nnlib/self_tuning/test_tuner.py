@@ -1,4 +1,4 @@
-"""Both tuners: the linearised network, absent gradients, the ridge optimum, a schedule saved and replayed."""
+"""Both tuners: their steps against slow ones, absent gradients, the ridge optimum, a schedule saved and replayed."""
 
 import math
 
@@ -13,7 +13,7 @@ from nnlib.modes import NonFiniteLoss
 from nnlib.self_tuning import Dropout, Hyperparameter, SelfTuner, replay, respond, squared_norm, train
 from nnlib.training import Split
 from tenpapers.data import load
-from tenpapers.self_tuning.ridge import diabetes
+from tenpapers.self_tuning.workloads import diabetes
 from tests.devices import same_without_a_default_device
 from tests.oracles import self_tuning as oracle
 
@@ -61,15 +61,83 @@ def batch(dtype=torch.float64):
     return Split(x, torch.arange(8, device="cpu") % 3)
 
 
-def test_the_delta_step_sees_the_network_that_is_linear_in_the_response():
-    tuner = small()
-    model = tuner.model.eval()  # no masks: the oracle has none
-    x, _ = batch()
-    u = tuner.u.detach() + torch.randn(8, 2, dtype=torch.float64)
-    seen = {}
-    tuner.training_loss = lambda outputs, y, values: seen.setdefault("outputs", outputs).sum()
-    tuner._linearised(x, None, u)
-    assert_close(seen["outputs"], oracle.linearised(model, x, u))
+def without_dropout(variant, **options):
+    """A tuner whose network draws no masks, a loss for one example, and what the tuner will draw for a batch of 8."""
+    model = respond(MLP((6, 5, 3), dtype=torch.float64), [RATE, DECAY], gate_std=0.3)
+
+    def loss(outputs, y, values):
+        return cross_entropy(outputs, y) + (values["decay"] * model.squared_norm()).mean()
+
+    def of_one(outputs, y, values, squares):
+        return cross_entropy(outputs, y) + values["decay"] * squares
+
+    options = {"lr": 0.05, "optimizer": torch.optim.SGD, "seed": 4} | options
+    tuner = SelfTuner(model, loss, cross_entropy, variant=variant, **options)
+    eps = torch.randn(8, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    return tuner, of_one, eps
+
+
+def stepped(parameters, loss):
+    """These parameters after a step of gradient descent at rate 0.05."""
+    gradients = torch.autograd.grad(loss, parameters)
+    return [(p - 0.05 * g).detach() for p, g in zip(parameters, gradients, strict=True)]
+
+
+@pytest.mark.parametrize("variant", ["delta", "stn"])
+def test_a_training_step_goes_down_the_losses_of_its_paper(variant):
+    """Breaks if an example were trained at another's values, or the response in another network than the linear one."""
+    tuner, loss, eps = without_dropout(variant)
+    model, (x, y) = tuner.model, batch()
+    base, response = model.base_parameters(), model.response_parameters()
+    now = tuner.u.detach().expand(8, -1)
+    u = now + 0.5 * eps
+    if variant == "stn":
+        values = {hyper.name: hyper.value(u[:, i]) for i, hyper in enumerate(model.space.hypers)}
+        expected = stepped([*base, *response], oracle.perturbed_loss(model, loss, x, y, u, values))
+    else:
+        values = {hyper.name: hyper.value(now[:, i]) for i, hyper in enumerate(model.space.hypers)}
+        expected = stepped(base, oracle.perturbed_loss(model, loss, x, y, now, values))
+        kept = [p.detach().clone() for p in base]
+        for p, moved in zip(base, expected, strict=True):
+            p.data.copy_(moved)
+        values = {hyper.name: hyper.value(u[:, i]) for i, hyper in enumerate(model.space.hypers)}
+        expected += stepped(response, oracle.linear_loss(model, loss, x, y, u, values))
+        for p, start in zip(base, kept, strict=True):
+            p.data.copy_(start)
+    tuner.training_step(batch())
+    assert_close([p.detach() for p in [*base, *response]], expected)
+
+
+@pytest.mark.parametrize("variant", ["delta", "stn"])
+def test_a_validation_step_has_the_gradient_of_the_perturbed_loss_less_the_entropy(variant):
+    """Breaks if the sign of the entropy, its weight or a factor of sigma is wrong."""
+    tuner, _, eps = without_dropout(variant, entropy=0.2)
+    u, rho = (p.detach().clone().requires_grad_() for p in (tuner.u, tuner.rho))
+    sigma = (1 + rho.exp()).log()
+    assert_close(sigma.detach(), torch.full((2,), 0.5, dtype=torch.float64))
+    perturbed = oracle.perturbed_loss(tuner.model, lambda f, y, *_: cross_entropy(f, y), *batch(), u + sigma * eps, {})
+    expected = torch.autograd.grad(perturbed - 0.2 * sigma.log().sum(), (u, rho))
+    loss = tuner.validation_step(batch())
+    assert loss == pytest.approx(perturbed.item())
+    assert_close((tuner.u.grad, tuner.rho.grad), expected)
+
+
+@pytest.mark.parametrize("variant", ["delta", "stn"])
+def test_the_gradient_of_all_weights_that_move_together_is_clipped_at_once(variant):
+    tuner, _, _ = without_dropout(variant, clip=1e-3)
+    before = [[p.detach().clone() for p in part()] for part in parts(tuner)]
+    tuner.training_step(batch())
+    moves = [
+        torch.cat([(p - q).flatten() for p, q in zip(part(), old, strict=True)]).norm().item()
+        for part, old in zip(parts(tuner), before, strict=True)
+    ]
+    longest = 0.05 * 1e-3
+    together = [math.hypot(*moves)] if variant == "stn" else moves
+    assert together == pytest.approx([longest] * len(together), rel=1e-3)
+
+
+def parts(tuner):
+    return tuner.model.base_parameters, tuner.model.response_parameters
 
 
 @pytest.mark.parametrize("variant", ["delta", "stn"])
