@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from nnlib.models import MLP
 from nnlib.noisy_ekfac import OPTIMIZERS
-from tenpapers.noisy_ekfac import fit_regression
+from tenpapers.noisy_ekfac.measure import regress
+from tenpapers.noisy_ekfac.workloads import KRONECKER
 
 STEPS, ROUNDS = 50, 3
 SPLITS, EPOCHS = 10, 4
@@ -22,7 +23,7 @@ SPLITS, EPOCHS = 10, 4
 def noisy(method, x, y):
     """Seconds of STEPS steps."""
     model = MLP([64, 50, 10], seed=0)
-    options = {"update_basis_every": 5} if "K-FAC" in method else {}
+    options = {"update_basis_every": 5} if method in KRONECKER else {}
     optimizer = OPTIMIZERS[method](model, 1000, 0.01, damping=1e-2, **options)
     start = time.perf_counter()
     for _ in range(STEPS):
@@ -42,7 +43,7 @@ def main():
     ratio = best["Noisy EK-FAC"] / best["Noisy K-FAC"]
     print(f"limit 2: {'kept' if ratio <= 2 else 'MISSED'}")
     start = time.process_time()
-    fit_regression("concrete", "Noisy EK-FAC", range(SPLITS), epochs=EPOCHS, update_basis_every=5)
+    regress("concrete", "Noisy EK-FAC", range(SPLITS), epochs=EPOCHS, update_basis_every=5)
     each = 1000 * (time.process_time() - start) / SPLITS / EPOCHS
     print(
         f"Concrete, batch 10, 10 particles, 1,000 epochs: {each:,.0f} CPU s a split, from {EPOCHS} epochs of all splits"

@@ -8,12 +8,29 @@ Papers: arXiv 1811.12565, 1903.05779. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 LOG_TWO_PI = math.log(2 * math.pi)
+Device = torch.device | str | None
+
+
+class Likelihood(Protocol):
+    """What a method needs of a head."""
+
+    kind: str  # ``gaussian`` or ``categorical``: how targets are drawn from outputs
+
+    @property
+    def precision(self) -> Tensor | float:
+        """Factor on the Fisher matrix of the outputs."""
+        ...
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean over particles and examples of -log p(y | outputs), a scalar."""
+        ...
 
 
 class Gaussian(nn.Module):
@@ -36,8 +53,18 @@ class Gaussian(nn.Module):
     """
 
     kind = "gaussian"
+    raw: Tensor  # softplus^-1 of the standard deviation
+    copies: tuple[int, ...] = ()
 
-    def __init__(self, variance: float = 1.0, *, learnt: bool = False, floor: float = 0.0, device=None, dtype=None):
+    def __init__(
+        self,
+        variance: float = 1.0,
+        *,
+        learnt: bool = False,
+        floor: float = 0.0,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         if not variance > 0 or not floor >= 0:
             raise ValueError(f"variance must be positive and floor not negative: got {variance} and {floor}")
@@ -71,7 +98,7 @@ class Gaussian(nn.Module):
         Raises:
             ValueError: where y does not have the shape of the last two dimensions of ``outputs``.
         """
-        same_shape(outputs, y)
+        same_shape(outputs, y, len(self.copies))
         p = self.precision if precision is None else precision
         squared = (outputs - y).square().sum(-1)  # (..., n)
         return 0.5 * (y.shape[-1] * (p.log() - LOG_TWO_PI) - p * squared)
@@ -97,6 +124,7 @@ class GammaGaussian(Gaussian):
         shape: Of the prior, positive.
         rate: Of the prior, positive.
         outputs: C, number of outputs.
+        copies: Leading shape of the targets, (*copies, n, C): a precision for each of several models side by side.
         decay: Of the running average of the rate, in [0, 1).
         device: Where it lives.
         dtype: Of the rate.
@@ -112,6 +140,8 @@ class GammaGaussian(Gaussian):
     3.027
     """
 
+    rate: Tensor
+
     def __init__(
         self,
         n_data: int,
@@ -119,9 +149,10 @@ class GammaGaussian(Gaussian):
         shape: float = 6.0,
         rate: float = 6.0,
         outputs: int = 1,
+        copies: tuple[int, ...] = (),
         decay: float = 0.99,
-        device=None,
-        dtype=None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__(rate / shape if shape > 0 and rate > 0 else 1.0, device=device, dtype=dtype)
         if not (n_data > 0 and shape > 0 and rate > 0 and outputs > 0 and 0 <= decay < 1):
@@ -129,40 +160,49 @@ class GammaGaussian(Gaussian):
                 "n_data, shape, rate and outputs must be positive and decay in [0, 1): "
                 f"got {n_data}, {shape}, {rate}, {outputs} and {decay}"
             )
-        self.n_data, self.outputs, self.decay, self.prior = n_data, outputs, decay, (shape, rate)
+        self.n_data, self.outputs, self.copies, self.decay = n_data, outputs, copies, decay
+        self.prior = shape, rate
         self.shape = shape + n_data * outputs / 2
         # Before anything was seen, the rate that keeps the prior's mean.
-        self.register_buffer("rate", torch.full_like(self.raw, self.shape * rate / shape))
+        self.register_buffer("rate", self.raw.new_full(copies, self.shape * rate / shape))
 
     @property
     def precision(self) -> Tensor:
-        """E[p] = shape / rate, a scalar."""
+        """E[p] = shape / rate, of the shape of ``copies``: a scalar where there are none."""
         return self.shape / self.rate
 
     def precisions(self, particles: int, generator: torch.Generator | None = None) -> Tensor:
-        """A draw of p for each particle, (particles,), by the Gamma quantiles of uniform draws of the generator."""
+        """A draw of p for each particle, (particles, *copies): the Gamma quantiles of uniform draws of the generator.
+
+        Copies share the uniform draws, so that each has the precisions that it would have alone.
+        """
         u = torch.rand(particles, generator=generator, dtype=torch.float64, device=self.rate.device)
-        return gamma_quantile(u, self.shape).to(self.rate) / self.rate
+        quantiles = gamma_quantile(u, self.shape).to(self.rate)
+        return quantiles.view(particles, *(1 for _ in self.copies)) / self.rate
 
     def log_prob(self, outputs: Tensor, y: Tensor, precision: Tensor | None = None) -> Tensor:
         """log p(y | outputs, precision), or its mean over q(precision) where none is given: see :class:`Gaussian`."""
         if precision is not None:
             return super().log_prob(outputs, y, precision)
         # E log p = digamma(shape) - log rate takes the place of log E p.
-        shape = torch.full_like(self.rate, self.shape)
-        return super().log_prob(outputs, y) + 0.5 * y.shape[-1] * (torch.digamma(shape) - shape.log())
+        shape = torch.full_like(self.rate, self.shape)[..., None]
+        told = super().log_prob(outputs, y, self.precision[..., None])
+        return told + 0.5 * y.shape[-1] * (torch.digamma(shape) - shape.log())
 
     @torch.no_grad()
     def observe(self, outputs: Tensor, y: Tensor) -> None:
         """Move the rate towards rate_0 + n E|y - f|^2 / 2, the mean taken over particles and the batch."""
-        same_shape(outputs, y)
-        mean_square = (outputs - y).square().sum(-1).mean()
+        same_shape(outputs, y, len(self.copies))
+        squared = (outputs - y).square().sum(-1)  # (..., *copies, n)
+        particles = range(squared.ndim - 1 - len(self.copies))
+        mean_square = squared.mean((*particles, squared.ndim - 1))
         self.rate.lerp_(self.prior[1] + self.n_data * mean_square / 2, 1 - self.decay)
 
     def kl(self) -> Tensor:
-        """KL[Gamma(shape, rate) || prior], a scalar."""
+        """KL[Gamma(shape, rate) || prior], of the shape of ``copies``."""
         q = torch.distributions.Gamma(torch.full_like(self.rate, self.shape), self.rate)
-        p = torch.distributions.Gamma(*(torch.full_like(self.rate, value) for value in self.prior))
+        shape, rate = (torch.full_like(self.rate, value) for value in self.prior)
+        p = torch.distributions.Gamma(shape, rate)
         return torch.distributions.kl_divergence(q, p)
 
 
@@ -214,9 +254,14 @@ def gamma_quantile(u: Tensor, shape: float) -> Tensor:
     return (low + high) / 2
 
 
-def same_shape(outputs: Tensor, y: Tensor) -> None:
-    """Refuse targets (n,) beside outputs (n, 1), whose difference would silently be (n, n)."""
-    if outputs.shape[-2:] != y.shape:
-        raise ValueError(
-            f"targets must have the shape of the outputs, {tuple(outputs.shape[-2:])}: got {tuple(y.shape)}"
-        )
+def same_shape(outputs: Tensor, y: Tensor, copies: int = 0) -> None:
+    """Refuse targets (n,) beside outputs (n, 1), whose difference would silently be (n, n).
+
+    Args:
+        outputs: (..., n, C).
+        y: (n, C), with so many leading dimensions more as there are copies.
+        copies: See above.
+    """
+    expected = outputs.shape[-2 - copies :]
+    if expected != y.shape:
+        raise ValueError(f"targets must have the shape of the outputs, {tuple(expected)}: got {tuple(y.shape)}")

@@ -6,9 +6,12 @@ Papers: Blundell et al., arXiv 1505.05424; arXiv 1903.05779, section 3. Chapter:
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from nnlib.bayes.likelihoods import Device
 
 
 class MeanFieldLinear(nn.Module):
@@ -30,7 +33,14 @@ class MeanFieldLinear(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, rho: float = -3.0, seed: int = 0, device=None, dtype=None
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        rho: float = -3.0,
+        seed: int = 0,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         bound = (6 / (in_features + out_features)) ** 0.5
@@ -83,8 +93,8 @@ class MeanFieldMLP(nn.Module):
         activation: Callable[[Tensor], Tensor] = torch.relu,
         rho: float = -3.0,
         seed: int = 0,
-        device=None,
-        dtype=None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
@@ -103,7 +113,8 @@ class MeanFieldMLP(nn.Module):
 
     def kl(self, prior_variance: float = 1.0) -> Tensor:
         """The sum of the layers' divergences, a scalar."""
-        return torch.stack([layer.kl(prior_variance) for layer in self.layers]).sum()
+        layers = cast("list[MeanFieldLinear]", list(self.layers))
+        return torch.stack([layer.kl(prior_variance) for layer in layers]).sum()
 
 
 def mean_field_kl(mean: Tensor, variance: Tensor, prior_variance: float) -> Tensor:

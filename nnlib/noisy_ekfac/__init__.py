@@ -6,19 +6,14 @@ Chapter: ``book/noisy_ekfac.ipynb``.
 * ``NoisyEKFAC``, ``NoisyKFAC``, ``NoisyAdam``, ``BayesByBackprop``: sample, backpropagate, step, predict.
 * ``EigenvalueCorrected``, ``MatrixVariate``, ``Diagonal``, ``MeanField``: their posteriors, with KL, log-determinant,
   covariance; ``Rows`` and ``Locations`` are the statistics that they observe.
-* ``fit_regression``: many copies of a small regression network, one a split, trained together.
-* ``classify``: a network for images, trained by one of the four or by SGD or K-FAC.
-* ``paired``, ``verdict``: is one method better than another, beyond what splits and seeds explain?
+* ``OPTIMIZERS``, ``METHODS``: both by name.
 """
 
-from nnlib.noisy_ekfac.optimizers import OPTIMIZERS, BayesByBackprop, NoisyAdam, NoisyEKFAC, NoisyKFAC
-from nnlib.noisy_ekfac.posteriors import (
-    METHODS,
-    Diagonal,
-    EigenvalueCorrected,
-    MatrixVariate,
-    MeanField,
-)
+from nnlib.noisy_ekfac.corrected import EigenvalueCorrected
+from nnlib.noisy_ekfac.diagonal import Diagonal
+from nnlib.noisy_ekfac.matrix_variate import MatrixVariate
+from nnlib.noisy_ekfac.mean_field import MeanField
+from nnlib.noisy_ekfac.methods import METHODS, OPTIMIZERS, BayesByBackprop, NoisyAdam, NoisyEKFAC, NoisyKFAC
 from nnlib.noisy_ekfac.statistics import Locations, Rows
 
 __all__ = [

@@ -18,9 +18,11 @@ class Statistics(Protocol):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """A = E[x x'], (..., in, in), and S = E[ds ds'], (..., out, out)."""
+        ...
 
     def squares(self, basis: Eigenbasis | None) -> Tensor:
         """E[(Q_S' G Q_A)^2] over per-example gradients G = ds x', entry by entry, (..., out, in); Q = I for None."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,6 @@ class Locations:
 
     def squares(self, basis: Eigenbasis | None) -> Tensor:
         if basis is None:
-            eyes = (torch.eye(t.shape[-1], dtype=t.dtype, device=t.device) for t in (self.x, self.ds))
-            basis = Eigenbasis(*eyes, self.x.new_zeros(()))
+            I_A, I_S = (torch.eye(t.shape[-1], dtype=t.dtype, device=t.device) for t in (self.x, self.ds))
+            basis = Eigenbasis(I_A, I_S, self.x.new_zeros(()))
         return eigenvalues(self.x, self.ds, basis)

@@ -1,12 +1,8 @@
-"""The chapter's laboratory: what its experiments train, measure, claim and draw. Chapter: book/noisy_ekfac.ipynb."""
+"""The chapter's laboratory: what its experiments train, measure, claim and draw. Chapter: book/noisy_ekfac.ipynb.
 
-from tenpapers.noisy_ekfac.classification import classify
-from tenpapers.noisy_ekfac.compare import paired, verdict
-from tenpapers.noisy_ekfac.regression import fit_regression
-
-__all__ = [
-    "classify",
-    "fit_regression",
-    "paired",
-    "verdict",
-]
+workloads.py   the networks for images, the regression sets, how long each is trained
+copies.py      small regression networks, one a split, trained side by side
+measure.py     what one run is: classify, regress; how far posteriors of two weights are from the exact one
+runs.py        the recorded tables
+claims.py      what the paper says, and what decides it here
+"""

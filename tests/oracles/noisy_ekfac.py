@@ -13,6 +13,11 @@ def fisher(x, ds):
     return G.T @ G / len(G)
 
 
+def factors(x, ds):
+    """S (x) A."""
+    return torch.kron(ds.T @ ds / len(ds), x.T @ x / len(x))
+
+
 def dense_kl(mean, covariance, prior_variance):
     """KL[N(mean, covariance) || N(0, prior_variance I)] by torch.distributions."""
     q = torch.distributions.MultivariateNormal(mean, covariance)

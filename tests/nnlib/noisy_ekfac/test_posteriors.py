@@ -3,10 +3,13 @@
 import pytest
 import torch
 
-from nnlib.noisy_ekfac import METHODS, Diagonal, EigenvalueCorrected, Locations, MatrixVariate, Rows
+from nnlib.bayes import LinearGaussian, mean_field_kl
+from nnlib.noisy_ekfac import METHODS, Diagonal, EigenvalueCorrected, Locations, MatrixVariate, MeanField, Rows
 from tests.oracles import noisy_ekfac as oracle
 
 N, ETA, TAU = 50, 0.7, 0.5
+NATURAL = ["Noisy Adam", "Noisy K-FAC", "Noisy EK-FAC"]
+STEP = {"lr": 0.1, "damping_ex": 0.0, "momentum": 0.0}
 
 
 def draw(*shape, seed=0):
@@ -81,7 +84,7 @@ def test_factored_damping_never_gives_a_larger_variance_than_exact():
     assert (factored <= exact * (1 + 1e-12)).all() and factored.sum() < 0.9 * exact.sum()
 
 
-@pytest.mark.parametrize("method", ["Noisy Adam", "Noisy K-FAC", "Noisy EK-FAC"])
+@pytest.mark.parametrize("method", NATURAL)
 def test_no_variance_exceeds_the_prior(method):
     assert made(METHODS[method]).variance()[1].max() <= ETA * (1 + 1e-12)
 
@@ -92,6 +95,66 @@ def test_extrinsic_damping_changes_the_step_and_not_the_posterior():
     plain, damped = q.step(V, 0.1), q.step(V, 0.1, damping_ex=1.0)
     assert damped.norm() < plain.norm() and torch.equal(q.covariance(), before)
     torch.testing.assert_close(plain.flatten(), 0.1 * N / TAU * before @ V.flatten())
+
+
+@pytest.mark.parametrize("method", NATURAL)
+def test_where_the_data_say_nothing_the_mean_moves_towards_the_prior(method):
+    """-lr d (F + d)^-1 W at the particle W. Breaks if the prior is dropped from the step, or taken at the mean."""
+    q, W = made(METHODS[method]), draw(1, 3, 4, seed=8)
+    move, _ = q.propose(torch.zeros_like(W), W, W, **STEP)
+    expected = -0.1 * q.damping_in * (N / TAU * q.covariance() @ W.flatten())
+    assert move.norm() > 1e-4
+    torch.testing.assert_close(move.flatten(), expected)
+
+
+@pytest.mark.parametrize("method", NATURAL)
+def test_the_move_is_the_natural_gradient_of_the_evidence_lower_bound(method):
+    """In a linear-Gaussian model, where a draw and its mirror image give the gradient of the expected loss."""
+    exact = LinearGaussian(draw(N, 4), draw(N, seed=1), 0.4, ETA)
+    q = METHODS[method](draw(1, 4, seed=2), N, ETA, decay=0.0)
+    q.observe(Rows(exact.X, torch.full((N, 1), 0.4**-0.5, dtype=torch.float64)))
+    noise = draw(1, 1, 4, seed=3)
+    noise = torch.cat([noise, -noise])
+    W = q.sample(noise)
+    move, _ = q.propose((W @ exact.X.T - exact.y) @ exact.X / (N * 0.4), W, noise, **STEP)
+    mean = q.mean[0].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(exact.elbo(mean, q.covariance()), mean)
+    torch.testing.assert_close(move[0], 0.1 * q.covariance() @ slope)
+
+
+@pytest.mark.parametrize("method", NATURAL)
+def test_the_squared_length_of_a_move_is_that_in_the_metric_of_the_fisher_matrix(method):
+    q, W = made(METHODS[method]), draw(2, 3, 4, seed=8)
+    move, length = q.propose(draw(2, 3, 4, seed=9), W, W, **STEP | {"damping_ex": 0.3})
+    basis, values = q.damped(q.damping_in + 0.3)
+    turned = move if basis is None else basis.rotate(move)
+    torch.testing.assert_close(length, (turned.square() * values).sum())
+
+
+def test_momentum_averages_directions_without_a_bias_at_the_start():
+    q, W, g = made(Diagonal), draw(1, 3, 4, seed=8), draw(1, 3, 4, seed=9)
+    first, second = (q.propose(g, W, W, **STEP | {"momentum": 0.9})[0] for _ in range(2))
+    torch.testing.assert_close(first, second)
+    third = q.propose(-g, W, W, **STEP | {"momentum": 0.9})[0]
+    assert (third - second).norm() > 0.1 * second.norm()
+
+
+def test_bayes_by_backprop_follows_the_slope_of_the_objective_in_mean_and_deviation():
+    """E[-log p] + kl_weight / n KL by autograd. Breaks if the prior's variance is ignored in rho, or in the mean."""
+    q = MeanField(draw(3, 4, seed=5), n_data=N, prior_variance=ETA, kl_weight=TAU, rho_start=-0.4)
+    noise, target = draw(6, 3, 4, seed=7), draw(3, 4, seed=8)
+    mean, rho = q.mean.clone().requires_grad_(), q.rho.clone().requires_grad_()
+    weights = mean + rho.exp() * noise
+    objective = (weights - target).pow(4).sum((1, 2)).mean() + TAU / N * mean_field_kl(mean, (2 * rho).exp(), ETA)
+    slope, rho_slope = torch.autograd.grad(objective, (mean, rho))
+    gradient = 4 * (q.sample(noise) - target).pow(3)
+    before = q.rho
+    move, length = q.propose(gradient, q.sample(noise), noise, **STEP)
+    torch.testing.assert_close(q.average, slope)
+    torch.testing.assert_close(q.rho_average, rho_slope)
+    torch.testing.assert_close(move, -0.1 * slope.sign())  # Adam's first step
+    torch.testing.assert_close(q.rho - before, -0.1 * rho_slope.sign())
+    torch.testing.assert_close(length, 0.01 * slope.abs().sum())
 
 
 def test_a_new_basis_keeps_the_old_diagonal_by_projection_only():
@@ -139,3 +202,23 @@ def test_locations_sum_before_they_square():
 def test_numbers_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match="positive and decay"):
         Diagonal(torch.zeros(1, 1), **{"n_data": 5} | bad)
+
+
+@pytest.mark.parametrize(
+    ("method", "bad"),
+    [
+        ("Noisy K-FAC", {"damping_kind": "none"}),
+        ("Noisy K-FAC", {"update_basis_every": 0}),
+        ("Noisy EK-FAC", {"on_basis_change": "forget"}),
+    ],
+)
+def test_unknown_options_are_refused(method, bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        METHODS[method](torch.zeros(1, 1), 5, **bad)
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, True), (3, False)])
+def test_the_basis_is_renewed_when_it_is_due(every, expected):
+    q = MatrixVariate(draw(3, 4, seed=5), n_data=N, decay=0.0, update_basis_every=every)
+    q.observe(Rows(*correlated()))
+    torch.testing.assert_close(q.basis.dense(), oracle.factors(*correlated()) if expected else torch.eye(12).double())

@@ -4,7 +4,7 @@ import pytest
 
 from tenpapers.noisy_ekfac import figures
 from tenpapers.noisy_ekfac.figures.cooling import variances
-from tenpapers.noisy_ekfac.figures.ellipses import covariances, gap
+from tenpapers.noisy_ekfac.measure import covariances, gap
 
 
 @pytest.mark.parametrize(("correlation", "n", "prior"), [(0.0, 4, 0.1), (0.95, 100, 10.0)])

@@ -9,7 +9,6 @@ from nnlib.bayes import Gaussian
 from nnlib.models import MLP, SmallCNN
 from nnlib.noisy_ekfac import OPTIMIZERS, NoisyEKFAC
 from tenpapers.data import load
-from tenpapers.noisy_ekfac import fit_regression
 from tests.devices import same_without_a_default_device
 
 METHODS = list(OPTIMIZERS)
@@ -100,8 +99,43 @@ def test_no_tensor_is_made_without_a_device_or_in_another_dtype(method, dtype):
     assert all(t.dtype == dtype for tensors in found.values() for t in tensors)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_splits_trained_together_learn(method):
-    """Breaks if targets of one split meet inputs of another: the error would be that of the mean, about 77."""
-    rows = fit_regression("diabetes", method, [0, 1, 2], epochs=20, batch_size=20, particles=4)
-    assert len(rows) == 3 and all(row["rmse"] < 68 and 0.7 < row["coverage"] <= 1 for row in rows)
+@pytest.mark.parametrize("kl_clip", [1e-3, 1e9])
+def test_a_long_move_is_shortened_to_the_squared_length_of_the_clip(kl_clip):
+    """Breaks without the root: a squared length of 4 times the clip means a move twice too long."""
+    moves = {}
+    for clip in (None, kl_clip):
+        model = MLP([64, 6, 10], seed=0, dtype=torch.float64)
+        optimizer = NoisyEKFAC(model, 50, 0.5, kl_clip=clip, momentum=0.0, damping=0.1)
+        before = {name: q.mean for name, q in optimizer.posteriors.items()}
+        steps(optimizer, model, digits.train.x[:50], digits.train.y[:50], 1)
+        moves[clip] = {name: q.mean - before[name] for name, q in optimizer.posteriors.items()}
+    squared = {}
+    for clip, found in moves.items():
+        metric = {name: q.damped(q.damping_in + 0.1) for name, q in optimizer.posteriors.items()}
+        squared[clip] = sum(
+            float((basis.rotate(found[name]).square() * values).sum()) for name, (basis, values) in metric.items()
+        )
+    assert squared[None] > 2e-3 and squared[kl_clip] == pytest.approx(min(kl_clip, squared[None]))
+
+
+def test_fisher_statistics_are_those_of_targets_that_the_model_draws():
+    """Of a linear model with noise variance 1/4: E[x x'] / (1/4), whatever the targets are. Breaks without the root."""
+    x = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model, head = nn.Linear(1, 1, dtype=torch.float64), Gaussian(0.25, dtype=torch.float64)
+    optimizer = NoisyEKFAC(model, 4000, 1e-6, likelihood=head, decay=0.0)
+    with optimizer.sample():
+        head.loss(model(x), torch.full_like(x, 100.0)).backward()
+    optimizer.step()
+    (q,) = optimizer.posteriors.values()
+    assert q.S.item() == pytest.approx(4.0, rel=0.1)
+    torch.testing.assert_close(q.basis.dense(), q.S * q.A)
+
+
+def test_statistics_are_updated_when_they_are_due():
+    model = MLP([64, 6, 10], seed=0, dtype=torch.float64)
+    optimizer = OPTIMIZERS["Noisy Adam"](model, 50, 0.01, update_statistics_every=3)
+    kept = []
+    for _ in range(4):
+        steps(optimizer, model, digits.train.x[:50], digits.train.y[:50], 1)
+        kept.append(next(iter(optimizer.posteriors.values())).f)
+    assert torch.equal(kept[0], kept[1]) and torch.equal(kept[1], kept[2]) and not torch.equal(kept[2], kept[3])

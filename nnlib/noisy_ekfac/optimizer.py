@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.bayes import Categorical
-from nnlib.curvature import blocks, joint_weight
+from nnlib.bayes.likelihoods import Likelihood
+from nnlib.curvature import joint_weight
 from nnlib.curvature.capture import Capture, output_vectors
 from nnlib.modes import evaluating
-from nnlib.noisy_ekfac.posteriors import Diagonal, EigenvalueCorrected, MatrixVariate, MeanField, Posterior
+from nnlib.noisy_ekfac.layers import forget_gradient, joint_gradient, noisy_layers, put
+from nnlib.noisy_ekfac.natural import FisherPosterior
+from nnlib.noisy_ekfac.posterior import Posterior
 from nnlib.noisy_ekfac.statistics import Locations, Rows
 
 
@@ -56,7 +59,7 @@ class NoisyOptimizer:
         n_data: int,
         lr: float,
         *,
-        likelihood: nn.Module | None = None,
+        likelihood: Likelihood | None = None,
         prior_variance: float = 1.0,
         kl_weight: float = 1.0,
         damping: float = 0.0,
@@ -77,13 +80,15 @@ class NoisyOptimizer:
         self.model, self.likelihood = model, Categorical() if likelihood is None else likelihood
         self.lr, self.damping, self.momentum, self.kl_clip = lr, damping, momentum, kl_clip
         self.update_statistics_every, self.steps = update_statistics_every, 0
-        self.layers = _layers(model)
+        self.layers = noisy_layers(model)
         common = {"n_data": n_data, "prior_variance": prior_variance, "kl_weight": kl_weight, "decay": decay}
         self.posteriors = {
             name: self.kind(joint_weight(layer), **common, **options) for name, layer in self.layers.items()
         }
         device = next(iter(self.posteriors.values())).mean.device
         self.generator = torch.Generator(device).manual_seed(seed)
+        # Since the last step: for each layer, of each sample, the gradient, the weights and their noise; for each
+        # forward pass, the Fisher statistics of each layer.
         self._draws: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in self.layers}
         self._statistics: list[dict[str, tuple[Tensor, Tensor]]] = []
 
@@ -92,19 +97,17 @@ class NoisyOptimizer:
         """In here the model holds a draw of its weights; gradients that it gets in here count for the next step."""
         noise = {name: self._noise(q.mean.shape) for name, q in self.posteriors.items()}
         weights = {name: q.sample(noise[name][None])[0] for name, q in self.posteriors.items()}
-        due = self.steps % self.update_statistics_every == 0 and self.kind is not MeanField
-        capture = Capture(self.layers) if due else None
-        hook = self.model.register_forward_hook(lambda _module, _args, output: self._observe(capture, output))
+        due = self.steps % self.update_statistics_every == 0 and issubclass(self.kind, FisherPosterior)
+        capture = Capture({**self.layers}) if due else None
+        hook = self.model.register_forward_hook(lambda *called: self._watch(capture, called[2]))
         for name, layer in self.layers.items():
-            _put(layer, weights[name])
-            layer.weight.grad = None
-            if layer.bias is not None:
-                layer.bias.grad = None
+            put(layer, weights[name])
+            forget_gradient(layer)
         try:
             yield
             for name, layer in self.layers.items():
-                if layer.weight.grad is not None:
-                    self._draws[name].append((_joint_gradient(layer), weights[name], noise[name]))
+                if (gradient := joint_gradient(layer)) is not None:
+                    self._draws[name].append((gradient, weights[name], noise[name]))
         finally:
             hook.remove()
             if capture is not None:
@@ -116,21 +119,20 @@ class NoisyOptimizer:
         """Move the posterior by the samples since the last step, and put its mean into the model."""
         if not all(self._draws.values()):
             raise RuntimeError("nothing to step by: call loss.backward() inside `with optimizer.sample():` first")
-        moves, squared = {}, 0.0
         for found in self._statistics:
             for name, (x, ds) in found.items():
                 single = x.shape[1] == 1 and len(ds) == 1
-                rows = Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds)
-                self.posteriors[name].observe(rows)
+                self.posteriors[name].observe(Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds))
+        moves, squared = {}, 0.0
         for name, q in self.posteriors.items():
             gradient, weights, noise = (torch.stack(part) for part in zip(*self._draws[name], strict=True))
             if not math.isfinite(gradient.sum().item()):
                 raise ArithmeticError(f"the gradient of layer {name!r} is not finite at step {self.steps}: lower lr")
-            move, length = q.propose(
+            moves[name], length = q.propose(
                 gradient, weights, noise, lr=self.lr, damping_ex=self.damping, momentum=self.momentum
             )
-            moves[name], squared = move, squared + length.item()
-        nu = min(1.0, (self.kl_clip / squared) ** 0.5) if self.kl_clip is not None and squared > 0 else 1.0
+            squared += length.item()
+        nu = shortening(squared, self.kl_clip)
         for name, q in self.posteriors.items():
             q.mean = q.mean + nu * moves[name]
         self._draws, self._statistics = {name: [] for name in self.layers}, []
@@ -154,7 +156,7 @@ class NoisyOptimizer:
                 for _ in range(particles):
                     for name, layer in self.layers.items():
                         q = self.posteriors[name]
-                        _put(layer, q.sample(self._noise(q.mean.shape, generator)[None])[0])
+                        put(layer, q.sample(self._noise(q.mean.shape, generator)[None])[0])
                     found.append(self.model(x))
         finally:
             self._restore()
@@ -183,7 +185,8 @@ class NoisyOptimizer:
         self.generator.set_state(state["generator"].cpu())
         self._restore()
 
-    def _observe(self, capture: Capture | None, outputs: Tensor) -> None:
+    def _watch(self, capture: Capture | None, outputs: Tensor) -> None:
+        """After a forward pass: gradients of a loss whose targets the model itself has drawn, for the Fisher matrix."""
         if capture is None or not torch.is_grad_enabled() or not capture.inputs:
             return
         vectors = output_vectors(outputs, "sampled", self.likelihood.kind, None, self.generator)
@@ -199,85 +202,13 @@ class NoisyOptimizer:
 
     def _restore(self) -> None:
         for name, layer in self.layers.items():
-            _put(layer, self.posteriors[name].mean)
+            put(layer, self.posteriors[name].mean)
 
 
-class NoisyAdam(NoisyOptimizer):
-    """A diagonal posterior, :class:`Diagonal`; arguments as in :class:`NoisyOptimizer`."""
+def shortening(squared: float, kl_clip: float | None) -> float:
+    """nu = min(1, sqrt(kl_clip / squared)): nu times a move of this squared length has kl_clip at most.
 
-    kind = Diagonal
-
-
-class NoisyKFAC(NoisyOptimizer):
-    """A matrix-variate posterior, :class:`MatrixVariate`; arguments as in :class:`NoisyOptimizer`.
-
-    ``NoisyKFAC.posteriors`` take the options ``update_basis_every`` and, by ``factored_damping=False``, exact damping.
+    >>> shortening(4.0, 1.0), shortening(0.5, 1.0), shortening(4.0, None)
+    (0.5, 1.0, 1.0)
     """
-
-    kind = MatrixVariate
-
-    def __init__(self, *args: Any, factored_damping: bool = True, **options: Any):
-        super().__init__(*args, **options | {"damping_kind": "factored" if factored_damping else "exact"})
-
-
-class NoisyEKFAC(NoisyOptimizer):
-    """A posterior with corrected eigenvalues, :class:`EigenvalueCorrected`; arguments as in :class:`NoisyOptimizer`.
-
-    Options: ``update_basis_every`` and ``on_basis_change``.
-
-    >>> from nnlib.bayes import Gaussian
-    >>> model, x = nn.Linear(2, 1, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
-    >>> head = Gaussian(0.1, dtype=torch.float64)
-    >>> optimizer = NoisyEKFAC(model, n_data=2, lr=0.05, likelihood=head)
-    >>> for _ in range(50):
-    ...     with optimizer.sample():
-    ...         head.loss(model(x), torch.ones(2, 1, dtype=torch.float64)).backward()
-    ...     optimizer.step()
-    >>> optimizer.predict(x, particles=5).shape
-    torch.Size([5, 2, 1])
-    """
-
-    kind = EigenvalueCorrected
-
-
-class BayesByBackprop(NoisyOptimizer):
-    """A diagonal posterior moved by Adam, :class:`MeanField`; arguments as in :class:`NoisyOptimizer`."""
-
-    kind = MeanField
-
-
-OPTIMIZERS = {
-    "Bayes by backprop": BayesByBackprop,
-    "Noisy Adam": NoisyAdam,
-    "Noisy K-FAC": NoisyKFAC,
-    "Noisy EK-FAC": NoisyEKFAC,
-}
-
-
-def _layers(model: nn.Module) -> dict[str, nn.Module]:
-    """All layers with a Kronecker block; refused where a trainable parameter lies elsewhere."""
-    layers = blocks(model)
-    inside = {p for layer in layers.values() for p in layer.parameters(recurse=False)}
-    outside = [name for name, p in model.named_parameters() if p.requires_grad and p not in inside]
-    frozen = [name for name, layer in layers.items() if not layer.weight.requires_grad]
-    if outside or frozen or not layers:
-        raise ValueError(
-            "every trainable parameter must belong to an nn.Linear or ungrouped nn.Conv2d, and these must be "
-            f"trainable: {', '.join(outside + frozen) or 'the model has no such layer'}; BatchNorm's scale and shift "
-            "can be frozen by requires_grad_(False)"
-        )
-    return layers
-
-
-@torch.no_grad()
-def _put(layer: nn.Module, W: Tensor) -> None:
-    """Copy a joint weight, (out, in) or (out, in + 1), into the layer."""
-    weight = W if layer.bias is None else W[:, :-1]
-    layer.weight.copy_(weight.view_as(layer.weight))
-    if layer.bias is not None:
-        layer.bias.copy_(W[:, -1])
-
-
-def _joint_gradient(layer: nn.Module) -> Tensor:
-    grad = layer.weight.grad.flatten(1)
-    return grad.clone() if layer.bias is None else torch.cat([grad, layer.bias.grad[:, None]], 1)
+    return min(1.0, (kl_clip / squared) ** 0.5) if kl_clip is not None and squared > 0 else 1.0

@@ -1,0 +1,63 @@
+"""Bayes by backprop: independent weights whose deviations are parameters too, moved by Adam. No Fisher matrix is kept.
+
+Paper: Blundell et al., arXiv 1505.05424. Chapter: ``book/noisy_ekfac.ipynb``.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnlib.noisy_ekfac.posterior import Posterior
+from nnlib.noisy_ekfac.statistics import Statistics
+
+SECOND = 0.999  # Adam's decay of squares
+
+
+@dataclass
+class MeanField(Posterior):
+    """Bayes by backprop's: Sigma = diag(exp(2 rho)), mean and rho moved by Adam on the objective itself.
+
+    Per example the objective is E_q[-log p] + kl_weight / n_data * KL. Other arguments as in ``Posterior``; ``decay``
+    is not used.
+
+    Args:
+        rho_start: Logarithm of the standard deviations at the start.
+
+    Source: arXiv 1505.05424, section 3.2. Chapter: ``book/noisy_ekfac.ipynb``.
+    """
+
+    rho_start: float = -3.0
+
+    def start(self) -> None:
+        self.rho = torch.full_like(self.mean, self.rho_start)
+        self.square, self.rho_average = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+        self.rho_square = torch.zeros_like(self.mean)
+
+    def observe(self, statistics: Statistics) -> None:
+        """Nothing to average."""
+
+    def variance(self) -> tuple[None, Tensor]:
+        return None, (2 * self.rho).exp()
+
+    def propose(
+        self, gradient: Tensor, weights: Tensor, noise: Tensor, *, lr: float, damping_ex: float, momentum: float
+    ) -> tuple[Tensor, Tensor]:
+        """Adam's move of the mean, and lr times how much it lowers the objective; the move of rho is made at once.
+
+        Arguments as in ``Posterior.propose``; ``weights`` and ``damping_ex`` are not used.
+        """
+        deviation, scale = self.rho.exp(), self.kl_weight / self.n_data
+        slope = gradient.mean(0) + self.damping_in * self.mean
+        rho_slope = (gradient * noise).mean(0) * deviation + scale * (deviation.square() / self.prior_variance - 1)
+        self.moves += 1
+        self.average, self.square = slope.lerp(self.average, momentum), slope.square().lerp(self.square, SECOND)
+        self.rho_average = rho_slope.lerp(self.rho_average, momentum)
+        self.rho_square = rho_slope.square().lerp(self.rho_square, SECOND)
+        self.rho = self.rho + self._adam(self.rho_average, self.rho_square, lr, momentum)
+        move = self._adam(self.average, self.square, lr, momentum)
+        return move, -(move * slope).sum((-2, -1)) * lr
+
+    def _adam(self, average: Tensor, square: Tensor, lr: float, momentum: float) -> Tensor:
+        first, second = 1 - momentum**self.moves, 1 - SECOND**self.moves  # of the averages' start at zero
+        return -lr * (average / first) / ((square / second).sqrt() + 1e-8)

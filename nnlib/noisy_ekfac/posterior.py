@@ -1,0 +1,124 @@
+"""A Gaussian over a layer's weights, independent along the axes of a basis: draw from it, measure it, save it.
+
+q = N(mean, Sigma) with Sigma = Q diag(variance) Q', Q = Q_S (x) Q_A. All weights are (..., out, in), the bias as last
+column; leading dimensions are independent copies, updated together.
+Papers: arXiv 1712.02390, 1811.12565. Chapter: ``book/noisy_ekfac.ipynb``.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnlib.curvature import Eigenbasis
+from nnlib.noisy_ekfac.statistics import Statistics
+
+
+@dataclass
+class Posterior:
+    """What the posteriors of the four methods share.
+
+    Args:
+        mean: (..., out, in).
+        n_data: Number of training examples, positive.
+        prior_variance: Of the prior N(0, prior_variance I), positive.
+        kl_weight: Factor on the KL divergence in the objective, positive: 1 is the posterior, below 1 a colder one.
+        decay: Of the running averages of Fisher statistics, in [0, 1).
+
+    Raises:
+        ValueError: for arguments out of range.
+
+    Source: arXiv 1811.12565, sections 2 and 3. Chapter: ``book/noisy_ekfac.ipynb``.
+    """
+
+    mean: Tensor
+    n_data: int
+    prior_variance: float = 1.0
+    kl_weight: float = 1.0
+    decay: float = 0.99
+
+    def __post_init__(self):
+        if not (self.n_data > 0 and self.prior_variance > 0 and self.kl_weight > 0 and 0 <= self.decay < 1):
+            raise ValueError(
+                "n_data, prior_variance and kl_weight must be positive and decay in [0, 1): "
+                f"got {self.n_data}, {self.prior_variance}, {self.kl_weight} and {self.decay}"
+            )
+        self.average, self.moves = torch.zeros_like(self.mean), 0  # of directions, for momentum
+        self.start()
+
+    @property
+    def damping_in(self) -> float:
+        """The intrinsic damping kl_weight / (n_data prior_variance): the prior's share of the precision."""
+        return self.kl_weight / (self.n_data * self.prior_variance)
+
+    def start(self) -> None:
+        """Make what the posterior keeps beside its mean."""
+        raise NotImplementedError
+
+    def observe(self, statistics: Statistics) -> None:
+        """Average in the Fisher statistics of a batch."""
+        raise NotImplementedError
+
+    def variance(self) -> tuple[Eigenbasis | None, Tensor]:
+        """The basis (None: the axes) and the variances along it, (..., out, in)."""
+        raise NotImplementedError
+
+    def propose(
+        self, gradient: Tensor, weights: Tensor, noise: Tensor, *, lr: float, damping_ex: float, momentum: float
+    ) -> tuple[Tensor, Tensor]:
+        """The move of the mean and its squared length, without making it.
+
+        Args:
+            gradient: Of the mean of -log p over the batch at each particle, (P, ..., out, in).
+            weights: The particles, (P, ..., out, in).
+            noise: That they were made from, (P, ..., out, in).
+            lr: Learning rate.
+            damping_ex: Extrinsic damping.
+            momentum: In [0, 1): of a running average of directions, with bias correction.
+
+        Returns:
+            The move, (..., out, in), and its squared length in the metric of the method, (...).
+        """
+        raise NotImplementedError
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """mean + Q_S (noise * deviation) Q_A': standard normal noise (P, ..., out, in) becomes P draws."""
+        basis, variance = self.variance()
+        scaled = noise * variance.sqrt()
+        if basis is None:
+            return self.mean + scaled
+        # rotate_back, with all particles as columns of one product: broadcast over them, it would copy Q_S for each
+        return self.mean + torch.einsum("...or,p...ri->p...oi", basis.Q_S, scaled @ basis.Q_A.mT)
+
+    def kl(self) -> Tensor:
+        """KL[q || N(0, prior_variance I)] = 1/2 sum (v + mean^2) / eta - 1 + log eta - log v, (...); eta the prior's.
+
+        The trace does not depend on the basis, so variances v along any are enough.
+        """
+        v, eta = self.variance()[1], self.prior_variance
+        parts = v / eta + self.mean.square() / eta - 1 + math.log(eta) - v.log()
+        return 0.5 * parts.sum((-2, -1))
+
+    def logdet(self) -> Tensor:
+        """log det Sigma, (...)."""
+        return self.variance()[1].log().sum((-2, -1))
+
+    def covariance(self) -> Tensor:
+        """Sigma itself for a single layer, (out in, out in), row-major: for tests and pictures."""
+        basis, variance = self.variance()
+        if basis is None:
+            return variance.flatten().diag()
+        return Eigenbasis(basis.Q_A, basis.Q_S, variance).dense()
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`load` takes: tensors and numbers by name."""
+        kept = {name: value for name, value in vars(self).items() if isinstance(value, Tensor | int | float)}
+        basis = getattr(self, "basis", None)
+        return kept | ({} if basis is None else {"basis": dict(vars(basis))})
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state` gave."""
+        for name, value in state.items():
+            setattr(self, name, Eigenbasis(**value) if name == "basis" else value)
