@@ -9,7 +9,9 @@ scores.py      the scores of filters and of the entries of rotated weights, and 
 weights.py     OBD and OBS for single weights with a dense Hessian
 choose.py      which go: a global threshold with a limit for each layer
 bottleneck.py  a layer as a product of three in its eigenbasis
-graph.py       removing filters from plain, residual and concatenated graphs
+trace.py       the graph of a model by torch.fx
+channels.py    which channels are left at each of its places when filters go
+surgery.py     thinner layers, and zeros where a sum needs them
 finetune.py    training, new batch statistics, pruning in rounds
 separable.py   bottlenecks with depthwise cores
 cost.py        parameters, operations, activations, time
@@ -19,7 +21,6 @@ from nnlib.eigendamage.bottleneck import Bottleneck, bottleneck
 from nnlib.eigendamage.choose import choose
 from nnlib.eigendamage.cost import Cost, bottleneck_parameters, break_even, cost, seconds
 from nnlib.eigendamage.finetune import prune_iteratively, reestimate_batch_norm, train
-from nnlib.eigendamage.graph import Fill, remove_filters
 from nnlib.eigendamage.measure import DAMPING, METHODS, eigenbases, filter_scores
 from nnlib.eigendamage.prune import Pruned, prunable, prune
 from nnlib.eigendamage.scores import (
@@ -34,6 +35,7 @@ from nnlib.eigendamage.scores import (
     rotate,
 )
 from nnlib.eigendamage.separable import cp, separate
+from nnlib.eigendamage.surgery import Fill, remove_filters
 from nnlib.eigendamage.weights import obd_scores, obs_scores, obs_update
 
 __all__ = [

@@ -6,12 +6,15 @@ Paper: arXiv 1905.05934, section 4. Chapter: ``book/eigendamage.ipynb``.
 """
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nnlib.eigendamage.cost import bottleneck_parameters
 from nnlib.eigendamage.scores import rotate
+
+Layer = nn.Linear | nn.Conv2d
 
 
 class Bottleneck(nn.Sequential):
@@ -28,7 +31,11 @@ class Bottleneck(nn.Sequential):
     Source: arXiv 1905.05934, section 4. Chapter: ``book/eigendamage.ipynb``.
     """
 
-    def __init__(self, input: nn.Module, core: nn.Module, output: nn.Module):
+    input: Layer
+    core: Layer
+    output: Layer
+
+    def __init__(self, input: Layer, core: Layer, output: Layer):
         super().__init__(OrderedDict(input=input, core=core, output=output))
 
 
@@ -60,14 +67,13 @@ def bottleneck(layer: nn.Module, Q_A: Tensor, Q_S: Tensor, rows: Tensor, columns
         raise ValueError(f"at least one row and one column must stay: got {int(rows.sum())} and {int(columns.sum())}")
     Q_A, Q_S = Q_A[:, columns], Q_S[:, rows]  # (in, c), (out, r)
     if isinstance(layer, Bottleneck):
-        first, core, last = layer
-        _check(core)
+        first, core, last = layer.input, _checked(layer.core), layer.output
         first_weight = torch.einsum("ci,c...->i...", Q_A, first.weight)
         last_weight = torch.einsum("oc...,cr->or...", last.weight, Q_S)
         return Bottleneck(
             _like(first, first_weight), _like(core, rotate(core.weight, Q_S, Q_A)), _like(last, last_weight)
         )
-    _check(layer)
+    layer = _checked(layer)
     ones = (1,) * (layer.weight.ndim - 2)
     return Bottleneck(
         _pointwise(layer, Q_A.T.reshape(*Q_A.T.shape, *ones), None),
@@ -84,8 +90,9 @@ def smaller(layer: nn.Module, rows: Tensor, columns: Tensor) -> bool:
     r, c = int(rows.sum()), int(columns.sum())
     if isinstance(layer, Bottleneck):
         return (r, c) != (len(rows), len(columns))
-    taps = layer.weight[0, 0].numel()
-    return bottleneck_parameters(len(columns), len(rows), 1, c, r) + (taps - 1) * r * c < layer.weight.numel()
+    weight = _checked(layer).weight
+    taps = weight[0, 0].numel()
+    return bottleneck_parameters(len(columns), len(rows), 1, c, r) + (taps - 1) * r * c < weight.numel()
 
 
 def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
@@ -95,32 +102,34 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), last, layer)
 
 
-def _check(layer: nn.Module) -> None:
+def _checked(layer: nn.Module) -> Layer:
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise ValueError(f"only nn.Linear and nn.Conv2d have a bottleneck: got {type(layer).__name__}")
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         raise ValueError(f"a convolution with {layer.groups} groups has no bottleneck: its groups see different inputs")
+    return layer
 
 
-def _like(layer: nn.Module, weight: Tensor, bias: bool = True) -> nn.Module:
+def _like(layer: Layer, weight: Tensor, bias: bool = True) -> Layer:
     """A layer of the same kind with this weight, and the same bias unless told otherwise."""
-    bias = layer.bias if bias else None
+    own = layer.bias if bias else None
     if isinstance(layer, nn.Linear):
-        return _filled(nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta"), weight, bias)
-    shape = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-    shape |= {"padding_mode": layer.padding_mode, "bias": bias is not None, "device": "meta"}
-    return _filled(nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], **shape), weight, bias)
+        return _filled(nn.Linear(weight.shape[1], weight.shape[0], own is not None, device="meta"), weight, own)
+    shape: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+    shape |= {"padding_mode": layer.padding_mode, "bias": own is not None, "device": "meta"}
+    kernel = (weight.shape[2], weight.shape[3])
+    return _filled(nn.Conv2d(weight.shape[1], weight.shape[0], kernel, **shape), weight, own)
 
 
-def _pointwise(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+def _pointwise(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
     """The linear map that goes with a layer, at each position alone."""
-    kind = nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d
-    size = () if kind is nn.Linear else (1,)
-    made = kind(weight.shape[1], weight.shape[0], *size, bias=bias is not None, device="meta")
-    return _filled(made, weight, bias)
+    options: dict[str, Any] = {"bias": bias is not None, "device": "meta"}
+    if isinstance(layer, nn.Linear):
+        return _filled(nn.Linear(weight.shape[1], weight.shape[0], **options), weight, bias)
+    return _filled(nn.Conv2d(weight.shape[1], weight.shape[0], 1, **options), weight, bias)
 
 
-def _filled(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+def _filled(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
     """The layer with copies of these numbers as its parameters: no draw from the global generator is spent.
 
     Contiguous copies: a transposed 1 x 1 kernel makes PyTorch's CPU convolution write out of bounds in training.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnlib.curvature import Eigenbasis, Kronecker, factors, joint_weight, rescale
 from nnlib.eigendamage import scores as rules
-from nnlib.eigendamage.graph import norms, trace
+from nnlib.eigendamage.trace import layer_of, norms, trace
 from nnlib.modes import evaluating
 
 METHODS = ("Magnitude", "NN Slimming", "C-OBD", "C-OBS", "Kron-OBD", "Kron-OBS", "EigenDamage")
@@ -70,8 +70,8 @@ def _fisher_diagonal(model, x, W, statistics) -> dict[str, Tensor]:
     """The exact diagonal of each layer's Fisher block: EKFAC's eigenvalues where the basis is the weights' own."""
     own = {}
     for name, weight in W.items():
-        eyes = (torch.eye(n, dtype=weight.dtype, device=weight.device) for n in weight.shape[::-1])
-        own[name] = Eigenbasis(*eyes, torch.zeros_like(weight))
+        out, wide = (torch.eye(n, dtype=weight.dtype, device=weight.device) for n in weight.shape)
+        own[name] = Eigenbasis(wide, out, torch.zeros_like(weight))
     return {name: basis.values for name, basis in rescale(model, x, own, **statistics).items()}
 
 
@@ -103,13 +103,13 @@ def eigenbases(
         found = factors(model, x, layers=list(names), channels=True, **statistics)
     bases = {}
     for name, block in found.items():
-        n = model.get_submodule(name).weight.shape[1]
+        n = layer_of(model, name).weight.shape[1]
         bases[name] = _eigen(Kronecker(block.A[:n, :n], block.S))  # the bias is not rotated: it stays at the output
     if not ekfac:
         return bases
     wide = {}  # the same bases for full patches, (in k k) of them and the bias
     for name, basis in bases.items():
-        layer = model.get_submodule(name)
+        layer = layer_of(model, name)
         taps = layer.weight[0, 0].numel()
         Q_A = torch.kron(basis.Q_A.contiguous(), torch.eye(taps, dtype=basis.Q_A.dtype, device=basis.Q_A.device))
         if layer.bias is not None:
@@ -119,7 +119,7 @@ def eigenbases(
         measured = rescale(model, x, wide, **statistics)
     for name, basis in bases.items():
         out, n = basis.values.shape
-        taps = model.get_submodule(name).weight[0, 0].numel()
+        taps = layer_of(model, name).weight[0, 0].numel()
         bases[name] = Eigenbasis(basis.Q_A, basis.Q_S, measured[name].values[:, : n * taps].reshape(out, n, taps))
     return bases
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from nnlib.curvature import blocks
 from nnlib.eigendamage.bottleneck import Bottleneck, bottleneck, replace, smaller
 from nnlib.eigendamage.choose import choose
-from nnlib.eigendamage.graph import remove_filters
 from nnlib.eigendamage.measure import DAMPING, METHODS, eigenbases, filter_scores
 from nnlib.eigendamage.scores import importance
+from nnlib.eigendamage.surgery import remove_filters
 from nnlib.modes import evaluating
 
 
@@ -138,12 +138,12 @@ def _filters(model, x, method, names, damping, statistics, select) -> Pruned:
 
 
 @torch.no_grad()
-def _add(layer: nn.Module, change: Tensor) -> None:
+def _add(layer: nn.Linear | nn.Conv2d, change: Tensor) -> None:
     """Add a change of the joint weight, (out, in) or (out, in + 1), to a layer."""
     if layer.bias is not None:
-        layer.bias += change[:, -1]
+        layer.bias.add_(change[:, -1])
         change = change[:, :-1]
-    layer.weight += change.view_as(layer.weight)
+    layer.weight.add_(change.view_as(layer.weight))
 
 
 def _eigendamage(model, x, names, ekfac, statistics, select) -> Pruned:

@@ -6,6 +6,7 @@ Paper: arXiv 1905.05934, section 5. Chapter: ``book/eigendamage.ipynb``.
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,12 +88,14 @@ def separate(model: nn.Module, *, rank: int | None = None, sweeps: int = 100, se
         raise ValueError("the model has no bottleneck with a k x k convolution: prune it with EigenDamage first")
     for name, layer in found.items():
         core = layer.core
+        assert isinstance(core, nn.Conv2d)  # that is how they were found
         r = rank or min(core.weight.shape[:2])
         U, V, D = cp(core.weight.detach().flatten(2), r, sweeps=sweeps, seed=seed)
-        shape = {"stride": core.stride, "padding": core.padding, "dilation": core.dilation}
+        shape: dict[str, Any] = {"stride": core.stride, "padding": core.padding, "dilation": core.dilation}
         shape |= {"padding_mode": core.padding_mode, "bias": False, "device": "meta"}
-        depthwise = nn.Conv2d(r, r, core.kernel_size, groups=r, **shape)
-        kernels = D.T.reshape(r, 1, *core.kernel_size)
+        kernel = (core.kernel_size[0], core.kernel_size[1])
+        depthwise = nn.Conv2d(r, r, kernel, groups=r, **shape)
+        kernels = D.T.reshape(r, 1, *kernel)
         first = torch.einsum("ir,i...->r...", V, layer.input.weight)
         last = torch.einsum("oc...,cr->or...", layer.output.weight, U)
         outer = _pointwise(layer.input, first, None), _pointwise(layer.output, last, layer.output.bias)

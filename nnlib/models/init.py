@@ -67,6 +67,7 @@ def _draw_(
     generator = torch.Generator("cpu").manual_seed(seed)
     for layer in model.modules():
         if isinstance(layer, kinds):
+            assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
             weight = torch.empty(layer.weight.shape, dtype=torch.float64, device="cpu")
             layer.weight.copy_(draw(weight, generator=generator))
             if layer.bias is not None:

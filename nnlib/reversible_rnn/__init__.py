@@ -5,13 +5,14 @@ Chapter: book/reversible_rnn.ipynb.
 
 fixed_point.py     states and gates as whole numbers, a multiplication that can be undone, the forgotten bits
 cells.py           RevGRU and RevLSTM as lists of reversible updates
-sequence.py        a whole sequence as one autograd operation
+plan.py            one update of a state, forward and back
+sequence.py        a whole sequence as one autograd operation that runs backwards
+stored.py          the same by autograd that stores every state
 rnn.py             RevGRU and RevLSTM with the interface of torch.nn.GRU and torch.nn.LSTM
 memory.py          what is kept for the backward pass, as the paper counts and as bytes that are held
 language_model.py  the same language model around RevGRU, RevLSTM, GRU and LSTM
 translation.py     encoder and decoder with attention to states, a slice of them, or words
 check.py           the angle between gradients run backwards and those of autograd
-language_runs.py, translation_runs.py   the experiments of the chapter
 """
 
 from nnlib.reversible_rnn.cells import GRU, LSTM, Cell, Update, limited
@@ -26,8 +27,8 @@ from nnlib.reversible_rnn.fixed_point import (
 )
 from nnlib.reversible_rnn.language_model import KINDS, LanguageModel, Stored, recurrent
 from nnlib.reversible_rnn.memory import HeldBytes, PaperMemory, held_bytes, paper_memory
+from nnlib.reversible_rnn.plan import ReversalError
 from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM
-from nnlib.reversible_rnn.sequence import ReversalError
 from nnlib.reversible_rnn.translation import CONTEXTS, Translator, attend, translate
 
 __all__ = [

@@ -11,7 +11,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from nnlib.reversible_rnn.cells import GRU, LSTM, Cell
 from nnlib.reversible_rnn.fixed_point import GATE_BITS
-from nnlib.reversible_rnn.sequence import Layers, ReversibleSequence, stored_sequence
+from nnlib.reversible_rnn.plan import Layers
+from nnlib.reversible_rnn.sequence import ReversibleSequence
+from nnlib.reversible_rnn.stored import stored_sequence
 
 
 class _ReversibleRNN(nn.Module):

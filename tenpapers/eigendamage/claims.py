@@ -26,7 +26,7 @@ def at_equal_size(network: str, profile: str = "laptop", share: float = 0.3) -> 
             inside = one.parameters.min() <= share <= one.parameters.max()
             values.append(np.interp(share, one.parameters, one.accuracy_bn) if inside else np.nan)
         if np.isfinite(values).all():
-            found[method] = Sample(tuple(values))
+            found[str(method)] = Sample(tuple(values))
     return found
 
 
@@ -63,9 +63,9 @@ one_shot_mlp = _one_shot("MLP", "one_shot_mlp")
 def _fine_tuned(network: str, id: str) -> Claim:
     def evidence(profile: str) -> Evidence:
         frame = runs.trade_off.read(profile, workload=network, ratio=0.8)
-        parts = {method: part for method, part in frame.groupby("method", sort=False)}
+        parts = {str(method): part for method, part in frame.groupby("method", sort=False)}
         found = _ahead({method: sample_of(part, "accuracy_finetuned") for method, part in parts.items()})
-        left = {method: part.parameters.mean() for method, part in parts.items()}
+        left = {method: float(part.parameters.mean()) for method, part in parts.items()}
         held_equal("parameters left", left, within=0.1, ours=found.ours)
         return found
 
@@ -150,7 +150,8 @@ filters_do_not_add_up = Claim(
 def _parts(profile: str) -> Evidence:
     layer, kept = nn.Conv2d(512, 512, 3, bias=False), torch.arange(512) < 32
     made = bottleneck(layer, torch.eye(512), torch.eye(512), kept, kept)
-    shares = (round(100 * part.weight.numel() / layer.weight.numel(), 2) for part in made)
+    three = (made.input, made.core, made.output)
+    shares = (round(100 * part.weight.numel() / layer.weight.numel(), 2) for part in three)
     return Evidence(dict(zip(("first", "core", "last"), shares, strict=True)))
 
 

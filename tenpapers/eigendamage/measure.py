@@ -65,7 +65,7 @@ def trade_off_of(
     for ratio in ratios:
         pruned = prune(model, x, method, ratio, seed=seed, batch_size=BATCH)
         network, after = pruned.model, cost(pruned.model, x)
-        row = {"ratio": ratio, "accuracy": evaluate(network, data.test)["accuracy"]}
+        row: dict[str, Any] = {"ratio": ratio, "accuracy": evaluate(network, data.test)["accuracy"]}
         row["accuracy_bn"] = _with_new_statistics(network, data, w.batch_size)[1]
         row["accuracy_finetuned"] = None
         if ratio in finetune:
@@ -85,7 +85,7 @@ def trade_off_of(
 def _with_new_statistics(network: nn.Module, data: Dataset, batch_size: int) -> tuple[float, float]:
     """Accuracies on training and test images of a copy with new batch statistics."""
     again = reestimate_batch_norm(copy.deepcopy(network), data.train.x, max(batch_size, BATCH))
-    return tuple(evaluate(again, split)["accuracy"] for split in (data.train, data.test))
+    return evaluate(again, data.train)["accuracy"], evaluate(again, data.test)["accuracy"]
 
 
 def _finetuned(network: nn.Module, data: Dataset, w: Workload, seed: int, epochs: int | None) -> float:

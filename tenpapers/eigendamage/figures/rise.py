@@ -17,7 +17,7 @@ def rise(found: pd.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     for method, part in found[found.measured > 0].groupby("method", sort=False):
-        figure.add_scatter(x=part.predicted, y=part.measured, mode="markers", **style(method))
+        figure.add_scatter(x=part.predicted, y=part.measured, mode="markers", **style(str(method)))
     ends = [1e-5, 1.0]
     line = {"color": COLORS["neutral"], "dash": "dot", "width": 1}
     figure.add_scatter(x=ends, y=ends, mode="lines", line=line, name="predicted = measured")
@@ -57,7 +57,7 @@ def bottleneck_cost(k: int = 3, channels: int = 64) -> go.Figure:
     figure.add_vline(x=100 * break_even(k), line={"color": COLORS["neutral"], "width": 1, "dash": "dash"})
     figure.update_xaxes(title_text="rows and columns kept, %", range=[0, 100])
     figure.update_yaxes(title_text="parameters, % of the layer's", range=[0, 310 if k == 1 else 160])
-    half = bottleneck_parameters(channels, channels, k, channels / 2, channels / 2) / full
+    half = bottleneck_parameters(channels, channels, k, channels // 2, channels // 2) / full
     return describe(
         figure,
         "eigendamage-bottleneck-cost",

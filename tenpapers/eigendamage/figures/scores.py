@@ -8,6 +8,7 @@ from plotly.subplots import make_subplots
 
 from nnlib.curvature import Eigenbasis, factors
 from nnlib.eigendamage import choose, eigenbases, importance
+from nnlib.eigendamage.trace import layer_of
 from tenpapers.eigendamage.measure import BATCH
 from tenpapers.eigendamage.workloads import WORKLOADS, trained
 from tenpapers.page.look import describe, stack
@@ -81,9 +82,10 @@ def _thetas():
     bases = eigenbases(model, x, names, **options)
     own, rotated = {}, {}
     for name, block in factors(model, x, layers=names, channels=True, **options).items():
-        W = model.get_submodule(name).weight.detach()
-        eyes = (M.new_zeros(M.shape).fill_diagonal_(1) for M in (block.A[: W.shape[1], : W.shape[1]], block.S))
+        W = layer_of(model, name).weight.detach()
+        A = block.A[: W.shape[1], : W.shape[1]]
+        wide, out = (M.new_zeros(M.shape).fill_diagonal_(1) for M in (A, block.S))
         values = block.S.diagonal()[:, None] * block.A.diagonal()[None, : W.shape[1]]
-        own[name] = importance(W, Eigenbasis(*eyes, values))
+        own[name] = importance(W, Eigenbasis(wide, out, values))
         rotated[name] = importance(W, bases[name])
     return own, rotated

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from nnlib.eigendamage import METHODS, prunable
+from nnlib.eigendamage.trace import layer_of
 from tenpapers.eigendamage import runs as tables
 from tenpapers.eigendamage.workloads import WORKLOADS
 from tenpapers.page.look import COLORS, describe, stack, style
@@ -81,7 +82,9 @@ def _shapes(network: str) -> list[tuple[int, int]]:
     """Outputs and inputs of each layer that can be pruned, in the order in which they run."""
     workload = WORKLOADS[network]
     model = workload.build()
-    return [tuple(model.get_submodule(name).weight.shape[:2]) for name in prunable(model, workload.data().train.x[:1])]
+    names = prunable(model, workload.data().train.x[:1])
+    shapes = [layer_of(model, name).weight.shape for name in names]
+    return [(shape[0], shape[1]) for shape in shapes]
 
 
 def layers(method: str = "EigenDamage", ratio: float = 0.5, network: str = "VGG") -> go.Figure:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnlib.eigendamage import Fill, remove_filters
-from nnlib.eigendamage.graph import norms, trace
+from nnlib.eigendamage.trace import norms, trace
 from nnlib.models import MLP, VGG, PreResNet, ResNet, SmallCNN
 from tests.oracles.curvature import draw, randomised
 from tests.oracles.eigendamage import masked, randomise_norms
