@@ -14,7 +14,7 @@ generalisation.py  the quantity of the generalisation bound, the bound, and what
 
 from nnlib.natural_gradient.conditions import certified_radius, largest_lr, radius, stability_constant
 from nnlib.natural_gradient.function_space import gram, jacobian_change, natural_gradient, pull_back
-from nnlib.natural_gradient.generalisation import complexity, flip_labels, interpolate, loss_bound
+from nnlib.natural_gradient.generalisation import complexity, interpolate, loss_bound
 from nnlib.natural_gradient.kfac import kfac_operator, leverage_scores
 from nnlib.natural_gradient.losses import SQUARED, Loss, logistic
 from nnlib.natural_gradient.train import METHODS, Run, ideal_run, stable_lr, train
@@ -28,7 +28,6 @@ __all__ = [
     "TwoLayer",
     "certified_radius",
     "complexity",
-    "flip_labels",
     "gram",
     "ideal_run",
     "infinite_gram",

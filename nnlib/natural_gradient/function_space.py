@@ -81,7 +81,7 @@ def solve(G: Tensor, g: Tensor, damping: float = 0.0) -> Tensor:
 def pull_back(model: nn.Module, x: Tensor, v: Tensor) -> Tensor:
     """J' v by one backward pass: from the outputs' space (N numbers) to the parameters', shape (P,)."""
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    u, back = vjp(lambda p: functional_call(model, p, (x,)), parameters)
+    u, back, *_ = vjp(lambda p: functional_call(model, p, (x,)), parameters)
     (found,) = back(v.reshape(u.shape))
     return torch.cat([part.flatten() for part in found.values()])
 

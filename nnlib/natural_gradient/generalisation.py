@@ -91,29 +91,6 @@ def loss_bound(distance: float, trace: float, n: int, delta: float = 0.05) -> fl
     return 2 * B * math.sqrt(trace) / n + 3 * math.sqrt(math.log(2 * B * (B + 1) / delta) / (2 * n))
 
 
-def flip_labels(y: Tensor, share: float, seed: int = 0) -> Tensor:
-    """A copy of the labels +-1 with round(share n) of them turned to the other class, chosen at random.
-
-    Args:
-        y: Shape (n,).
-        share: In [0, 1].
-        seed: Of the choice.
-
-    Raises:
-        ValueError: the share is outside [0, 1].
-
-    >>> int((flip_labels(torch.ones(10), 0.3) < 0).sum())
-    3
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be in [0, 1]: got {share}")
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    flipped = torch.randperm(len(y), generator=generator, device="cpu")[: round(share * len(y))]
-    noisy = y.clone()
-    noisy[flipped.to(y.device)] *= -1
-    return noisy
-
-
 def _solve(G: Tensor, y: Tensor) -> Tensor:
     """G^-1 y of a positive definite G, shape (n,)."""
     if G.shape != (len(y), len(y)):

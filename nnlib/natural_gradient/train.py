@@ -89,7 +89,7 @@ def train(
         raise ValueError(f"{method} takes no damping here: got {damping}")
     K, start, S_start = x @ x.T, net.weight.detach().clone(), net.features(x)  # (n, n), (m, d), (n, m)
     x_inverse = torch.linalg.pinv(x)  # (d, n)
-    first = torch.linalg.eigvalsh(K * (S_start @ S_start.T)) if watch else None
+    first = torch.linalg.eigvalsh(K * (S_start @ S_start.T)) if watch else K.new_empty(0)
     rows = []
     for step in range(steps + 1):
         S = net.features(x)
@@ -108,7 +108,7 @@ def train(
         if step < steps:
             step_direction = direction(method, S, x, x_inverse, G, loss.slope(u, y), loss.curvature(u, y), damping)
             with torch.no_grad():
-                net.weight -= lr * step_direction
+                net.weight.sub_(lr * step_direction)
     return Run(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 

@@ -29,7 +29,19 @@ class TwoLayer(nn.Module):
     torch.Size([3, 1])
     """
 
-    def __init__(self, in_features: int, width: int, nu: float = 1.0, seed: int = 0, *, device="cpu", dtype=None):
+    weight: nn.Parameter  # (m, d)
+    sign: Tensor  # (m,)
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        nu: float = 1.0,
+        seed: int = 0,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         for name, size in (("in_features", in_features), ("width", width)):
             if size < 1:

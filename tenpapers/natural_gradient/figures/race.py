@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from nnlib.natural_gradient import TwoLayer, ideal_run, stable_lr, train
-from tenpapers.natural_gradient import Problem, pair
+from tenpapers.natural_gradient.workloads import Problem, pair
 from tenpapers.page.look import COLORS, LOG, describe, stack, style
 from tenpapers.page.text import number
 

@@ -26,7 +26,7 @@ def conditions(runs: pd.DataFrame) -> go.Figure:
         medians = chosen[chosen.data == data].groupby("width")[list(panels)].median()
         for col, column in enumerate(panels, start=1):
             figure.add_scatter(x=medians.index, y=medians[column], **_look(data), showlegend=col == 1, row=1, col=col)
-    figure.add_hline(y=0.5, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=3)
+    figure.add_hline(y=0.5, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=3)  # pyright: ignore[reportArgumentType]
     figure.update_xaxes(**LOG, title="width m")
     figure.update_yaxes(**LOG)
     return describe(
@@ -58,7 +58,8 @@ def conditioning(table: pd.DataFrame, steps: int) -> go.Figure:
             medians = rows.groupby("gap")[["limit", "pair"]].median()
             look = style(method) | {"mode": "lines+markers", "showlegend": col == 1}
             figure.add_scatter(x=medians.limit, y=medians.pair, row=1, col=col, **look)
-        figure.add_hline(y=0.7**steps, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=col)
+        ideal = {"color": COLORS["neutral"], "width": 1, "dash": "dot"}
+        figure.add_hline(y=0.7**steps, line=ideal, row=1, col=col)  # pyright: ignore[reportArgumentType]
     figure.update_xaxes(**LOG, title="λ₀")
     figure.update_yaxes(**LOG)
     figure.update_yaxes(title=f"left after {steps} steps", row=1, col=1)

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from nnlib.natural_gradient import (
     TwoLayer,
@@ -17,7 +16,7 @@ from nnlib.natural_gradient import (
     stability_constant,
     train,
 )
-from tenpapers.natural_gradient import sphere
+from tenpapers.natural_gradient.workloads import Bent, sphere
 
 assert_close = torch.testing.assert_close
 X = sphere(n=6, d=4).x
@@ -37,17 +36,6 @@ def test_the_proof_never_leaves_the_ball_of_condition_two(C):
     """Total movement 1 / ((1 - C/3) (1 - C)) in units of |r| / sigma is below the 3 of the ball."""
     assert 1 / ((1 - C / 3) * (1 - C)) < 3
     assert 2 * C / (3 - C) <= C  # the error of a step that the proof replaces by C
-
-
-class Bent(nn.Module):
-    """u = theta + bend sin(theta): J = 1 + bend cos(theta), so that |J - J(0)| <= 2 bend everywhere."""
-
-    def __init__(self, n, bend):
-        super().__init__()
-        self.theta, self.bend = nn.Parameter(torch.zeros(n, dtype=torch.float64)), bend
-
-    def forward(self, x):
-        return x @ (self.theta + self.bend * self.theta.sin())[:, None]
 
 
 @pytest.mark.parametrize("bend", [0.01, 0.05, 0.08])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnlib import natural_gradient as ng
-from tenpapers import natural_gradient as lab
+from tenpapers.natural_gradient import workloads as lab
 from tests.devices import same_without_a_default_device
 
 
@@ -15,7 +15,7 @@ def all_of(x, y, dtype):
     result["kfac"] = [ng.leverage_scores(x), ng.kfac_operator(x, net.features(x))]
     loss = ng.logistic(0.5)
     result["losses"] = [loss.slope(y, y), loss.curvature(y, y), loss.minimiser(y), ng.SQUARED.curvature(y, y)]
-    result["generalisation"] = [ng.flip_labels(y, 0.5), ng.interpolate(x, y, -x)]
+    result["generalisation"] = [lab.flip_labels(y, 0.5), ng.interpolate(x, y, -x)]
     for method in ng.METHODS:
         model = ng.TwoLayer(4, 32, dtype=dtype)
         result[method] = [*ng.train(model, x, y, method, 0.1, 2), model.weight.detach()]

@@ -8,13 +8,12 @@ import torch
 from nnlib.natural_gradient import (
     TwoLayer,
     complexity,
-    flip_labels,
     infinite_gram,
     interpolate,
     loss_bound,
     train,
 )
-from tenpapers.natural_gradient import pair, sphere
+from tenpapers.natural_gradient.workloads import pair, sphere
 
 assert_close = torch.testing.assert_close
 
@@ -98,19 +97,11 @@ def test_bound_says_something_for_an_easy_pair_of_digits_and_holds_there():
     assert loss < bound < 0.8
 
 
-def test_flipped_labels_are_as_many_as_asked_for_and_the_same_for_the_same_seed():
-    y = torch.ones(40, dtype=torch.float64)
-    assert int((flip_labels(y, 0.25, 1) < 0).sum()) == 10 and (y > 0).all()
-    assert torch.equal(flip_labels(y, 0.25, 1), flip_labels(y, 0.25, 1))
-    assert not torch.equal(flip_labels(y, 0.25, 1), flip_labels(y, 0.25, 2))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: complexity(torch.eye(3), torch.ones(4)), "a row and a column for each of the 4 targets"),
         (lambda: complexity(torch.ones(2, 2), torch.ones(2)), "positive definite: two inputs may be parallel"),
-        (lambda: flip_labels(torch.ones(4), 1.5), r"share must be in \[0, 1\]: got 1.5"),
         (lambda: loss_bound(-1.0, 1.0, 10), "distance >= 0"),
         (lambda: loss_bound(1.0, 1.0, 10, 0.0), "0 < delta < 1"),
         (lambda: loss_bound(float("nan"), 1.0, 10), "distance >= 0"),

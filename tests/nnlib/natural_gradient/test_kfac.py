@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from nnlib import curvature
-from nnlib.natural_gradient import TwoLayer, kfac_operator, leverage_scores, train
-from tenpapers.natural_gradient import sphere
+from nnlib.natural_gradient import TwoLayer, kfac_operator, leverage_scores, stable_lr, train
+from tenpapers.natural_gradient.workloads import sphere
 from tests.oracles import natural_gradient as oracle
 
 assert_close = torch.testing.assert_close
@@ -96,6 +96,15 @@ def test_each_residual_shrinks_at_its_own_rate_in_a_wide_network():
     rate = (r[-1] / r[0]).abs() ** (1 / 6)
     assert_close(rate, 1 - 0.5 * leverage_scores(X), rtol=0.02, atol=0)
     assert leverage_scores(X).max() > 1.5 * leverage_scores(X).min()
+
+
+def test_no_step_is_slower_than_the_papers_bound_in_a_wide_network():
+    """1 - lr / lambda_max(X'X) for |u - y|; without the K-FAC of the inputs, by gradient descent, it is exceeded."""
+    bound = 1 - 1 / float(torch.linalg.eigvalsh(X.T @ X)[-1])
+    for method in ("K-FAC", "GD"):
+        model = net(2**12)
+        left = train(model, X, Y, method, 1.0 if method == "K-FAC" else stable_lr(model, X), steps=8).distance(Y)
+        assert ((left[1:] / left[:-1]).max() < bound) == (method == "K-FAC")
 
 
 def test_kfac_is_the_natural_gradient_in_function_space_where_inputs_are_independent():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnlib.natural_gradient import SQUARED, TwoLayer, logistic, train
-from tenpapers.natural_gradient import sphere
+from tenpapers.natural_gradient.workloads import sphere
 
 assert_close = torch.testing.assert_close
 LOSSES = {"squared": SQUARED, "logistic 0.1": logistic(0.1), "logistic 1": logistic(1.0)}

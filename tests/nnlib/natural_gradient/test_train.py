@@ -16,7 +16,7 @@ from nnlib.natural_gradient import (
     train,
 )
 from nnlib.natural_gradient.losses import SQUARED
-from tenpapers.natural_gradient import sphere
+from tenpapers.natural_gradient.workloads import sphere
 
 assert_close = torch.testing.assert_close
 X, Y, *_ = sphere(n=10, d=4)
@@ -86,6 +86,28 @@ def test_outputs_approach_those_of_the_infinite_network_as_one_over_the_root_of_
             found.append((run.outputs - ideal_run(X, run.outputs[0], Y, method, 0.5, 5)).norm())
         deviations.append(torch.stack(found).mean())
     assert 2.2 < deviations[0] / deviations[1] < 7.5
+
+
+def over_widths(column, lr):
+    """Means over three seeds at two widths, of what a run of the natural gradient says."""
+    found = []
+    for width in (256, 4096):
+        runs = [train(net(width, seed), X, Y, "Natural gradient", lr, steps=6) for seed in range(3)]
+        found.append(sum(float(column(run)) for run in runs) / 3)
+    return found
+
+
+def test_wider_networks_change_their_jacobian_and_their_weights_less():
+    """Weights as one over the root of the width, a quarter; the Jacobian by less. Breaks if 1/sqrt(m) is lost."""
+    narrow, wide = over_widths(lambda run: run.movement[-1], 0.3)
+    assert 3.2 < narrow / wide < 5
+    narrow, wide = over_widths(lambda run: run.constant.max(), 0.3)
+    assert 1.4 < narrow / wide < 4
+
+
+def test_one_step_with_lr_one_leaves_less_in_wider_networks():
+    narrow, wide = over_widths(lambda run: run.distance(Y)[1] / run.distance(Y)[0], 1.0)
+    assert wide < 0.1 and 2 < narrow / wide < 6
 
 
 def test_natural_gradient_walks_straight_and_gradient_descent_makes_a_detour():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnlib.natural_gradient import TwoLayer, gram, infinite_gram
-from tenpapers.natural_gradient import sphere
+from tenpapers.natural_gradient.workloads import sphere
 from tests.oracles import natural_gradient as oracle
 
 assert_close = torch.testing.assert_close

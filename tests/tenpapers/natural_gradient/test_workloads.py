@@ -1,10 +1,10 @@
-"""Claims about ``tenpapers.natural_gradient.problems``."""
+"""Claims about ``tenpapers.natural_gradient.workloads``."""
 
 import pytest
 import torch
 
-from tenpapers.data import load
-from tenpapers.natural_gradient import pair, sphere
+from tenpapers.data import load, noted
+from tenpapers.natural_gradient.workloads import Bent, flip_labels, pair, problem, sphere
 
 assert_close = torch.testing.assert_close
 
@@ -67,3 +67,33 @@ def test_a_problem_moves_to_another_dtype_whole():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_flipped_labels_are_as_many_as_asked_for_and_the_same_for_the_same_seed():
+    y = torch.ones(40, dtype=torch.float64)
+    assert int((flip_labels(y, 0.25, 1) < 0).sum()) == 10 and (y > 0).all()
+    assert torch.equal(flip_labels(y, 0.25, 1), flip_labels(y, 0.25, 1))
+    assert not torch.equal(flip_labels(y, 0.25, 1), flip_labels(y, 0.25, 2))
+
+
+def test_a_share_of_labels_beyond_all_is_refused():
+    with pytest.raises(ValueError, match=r"share must be in \[0, 1\]: got 1.5"):
+        flip_labels(torch.ones(4), 1.5)
+
+
+def test_a_run_says_what_it_stands_on_also_where_the_problem_is_remembered():
+    """Breaks if a second run of the same problem were recorded without its data."""
+    for _ in range(2):
+        with noted() as heard:
+            problem("sphere", 6, 0)
+            problem("digits", 20, 0)
+        assert heard == [problem("sphere", 6, 0).source, load("digits").source]
+
+
+def test_jacobian_of_the_bent_model_is_what_its_docstring_says():
+    """Breaks if the model's C, which the theorem is checked with, is not its own."""
+    model, eye = Bent(3, 0.4), torch.eye(3, dtype=torch.float64)
+    with torch.no_grad():
+        model.theta += torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64)
+    rows = [torch.autograd.grad(u, model.theta, retain_graph=True)[0] for u in model(eye)[:, 0]]
+    assert_close(torch.stack(rows), torch.diag(1 + 0.4 * model.theta.detach().cos()))
