@@ -4,6 +4,7 @@ Paper: Li et al., arXiv 1911.00937, sections 5 and 6. Chapter: book/bcop.ipynb.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,16 +83,19 @@ class OSSNConv(LipschitzConv):
     True
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel_size: int, *, steps: int = 10, **more):
+    u: Tensor
+    estimate: Tensor
+
+    def __init__(self, c_in: int, c_out: int, kernel_size: int, *, steps: int = 10, **more: Any):
         self.steps = steps
         super().__init__(c_in, c_out, kernel_size, **more)
 
     def build(self) -> None:
-        _needs_circular_size(self)
+        height, width = _circular_grid(self)
         c_out, c_in, k, _ = self.shape
         self.raw = nn.Parameter(self.orthogonal(c_out, c_in * k * k).view(self.shape))
         with torch.device("cpu"):
-            u = torch.randn(1, c_in, *self.grid, generator=self.generator, dtype=torch.float64)
+            u = torch.randn(1, c_in, height, width, generator=self.generator, dtype=torch.float64)
         self.register_buffer("u", (u / u.norm()).to(**self.placed))
         self.register_buffer("estimate", torch.ones((), **self.placed))
         with torch.no_grad():
@@ -103,10 +107,11 @@ class OSSNConv(LipschitzConv):
 
     def _norm(self) -> Tensor:
         """v' W u after the power steps; the gradient flows through W, not through u and v."""
+        grid = _circular_grid(self)
         with torch.no_grad():
             u = self.u
             for _ in range(self.steps):
-                v = normalize(_circular(u, self.raw).flatten(), dim=0).view(1, -1, *self.grid)
+                v = normalize(_circular(u, self.raw).flatten(), dim=0).view(1, -1, *grid)
                 u = normalize(_adjoint(v, self.raw).flatten(), dim=0).view_as(u)
             self.u.copy_(u)
         norm = (v * _circular(u, self.raw)).sum()
@@ -126,10 +131,10 @@ class SVCMConv(LipschitzConv):
     """
 
     def build(self) -> None:
-        _needs_circular_size(self)
+        grid = _circular_grid(self)
         c_out, c_in, k, _ = self.shape
-        if k > min(self.grid):
-            raise ValueError(f"SVCM needs images larger than the kernel: got {self.grid} and {k}")
+        if k > min(grid):
+            raise ValueError(f"SVCM needs images larger than the kernel: got {grid} and {k}")
         self.raw = nn.Parameter(self.orthogonal(c_out, c_in * k * k).view(self.shape))
         self.project_()
 
@@ -142,7 +147,7 @@ class SVCMConv(LipschitzConv):
 
         Cutting raises some of them again, so the result ends slightly above 1.
         """
-        self.raw.copy_(clip_and_mask(self.raw.double(), self.grid, steps))
+        self.raw.copy_(clip_and_mask(self.raw.double(), _circular_grid(self), steps))
 
 
 def clip_and_mask(kernel: Tensor, size: tuple[int, int], steps: int = 50) -> Tensor:
@@ -168,9 +173,11 @@ def clip_and_mask(kernel: Tensor, size: tuple[int, int], steps: int = 50) -> Ten
     return kernel
 
 
-def _needs_circular_size(layer: LipschitzConv) -> None:
-    if layer.size is None or layer.padding_mode != "circular":
+def _circular_grid(layer: LipschitzConv) -> tuple[int, int]:
+    """The one size of image that a layer is made for."""
+    if layer.grid is None or layer.padding_mode != "circular":
         raise ValueError(f"{type(layer).__name__} is made for one size of image and circular padding: give size=")
+    return layer.grid
 
 
 def _circular(x: Tensor, kernel: Tensor) -> Tensor:

@@ -122,8 +122,8 @@ class LipschitzConv(Constrained):
     def measured_bound(self) -> float:
         """The norm of ``weight``: exact at ``size`` with circular padding, else a bound for all sizes."""
         weight = self.weight.detach()
-        exact = self.size is not None and self.padding_mode == "circular"
-        norm = conv_norm(weight, self.grid) if exact else conv_norm_bound(weight)
+        grid = self.grid if self.padding_mode == "circular" else None
+        norm = conv_norm_bound(weight) if grid is None else conv_norm(weight, grid)
         return norm.item() * (1 + 4 * math.prod(weight.shape[1:]) * torch.finfo(torch.float64).eps)
 
     def lipschitz_bound(self) -> tuple[float, float]:

@@ -6,6 +6,7 @@ Paper: Li et al., arXiv 1911.00937, section 4. Chapter: book/bcop.ipynb.
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,9 @@ class BCOPConv(LipschitzConv):
     1.0
     """
 
+    rank: list[int]
+    kept: Tensor | None
+
     def __init__(
         self,
         c_in: int,
@@ -55,11 +59,12 @@ class BCOPConv(LipschitzConv):
         kernel_size: int,
         *,
         rank: int | Sequence[int] | None = None,
-        trainable=True,
-        **more,
+        trainable: bool = True,
+        **more: Any,
     ):
-        self.rank, self.trainable = rank, trainable
+        self.asked, self.trainable = rank, trainable
         super().__init__(c_in, c_out, kernel_size, **more)
+        del self.asked
         if max(self.shape[:2]) == 1:
             warnings.warn(
                 "with one channel in and out an orthogonal convolution can only shift the image", stacklevel=2
@@ -68,7 +73,7 @@ class BCOPConv(LipschitzConv):
     def build(self) -> None:
         c_out, c_in, k, _ = self.shape
         c, count = max(c_out, c_in), 2 * (k - 1)
-        rank = c // 2 if self.rank is None else self.rank
+        rank = c // 2 if self.asked is None else self.asked
         ranks = [rank] * count if isinstance(rank, int) else list(rank)
         if len(ranks) != count or not all(0 <= r <= c for r in ranks):
             raise ValueError(f"rank must be one number or {count} numbers from 0 to {c}: got {rank}")

@@ -5,6 +5,7 @@ Source: arXiv 1911.00937, section 6 and appendix. Chapter: book/bcop.ipynb.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ ARCHITECTURES: dict[str, tuple[list[tuple[int, int, int]], list[int]]] = {
 }
 
 
-def conv_layer(method: str, c_in: int, c_out: int, kernel_size: int, **options) -> LipschitzConv:
+def conv_layer(method: str, c_in: int, c_out: int, kernel_size: int, **options: Any) -> LipschitzConv:
     """A convolution by the name of its method: a key of ``METHODS``.
 
     Args:

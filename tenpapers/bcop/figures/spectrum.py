@@ -48,7 +48,8 @@ def conv_spectrum(method: str = "BCOP", padding: str = "circular", kernel_size: 
         x=(100 * picked / (len(values) - 1)).round(1), y=values[picked], name="singular value",
         mode="lines", line={"color": color, "width": 3}, row=1, col=1,
     )  # fmt: skip
-    figure.add_hline(y=rms, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=1)
+    line = {"color": COLORS["neutral"], "width": 1, "dash": "dot"}
+    figure.add_hline(y=rms, line=line, row=1, col=1)  # pyright: ignore[reportArgumentType]
     figure.add_annotation(
         x=1, y=rms, text="root mean square", showarrow=False, xanchor="left", yanchor="top", row=1, col=1
     )

@@ -106,7 +106,7 @@ def broken_constraint(runs: pd.DataFrame) -> go.Figure:
         alt=(
             "The estimate of a distance over the learning rate, both axes logarithmic, with the exact value as a "
             "dotted line. BCOP stays below it at every learning rate. OSSN stays below at small learning rates "
-            "and then claims hundreds to thousands of times the exact value; divided by the measured constant it "
+            "and at large ones claims up to tens of times the exact value; divided by the measured constant it "
             "is below again."
         ),
     )

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 import plotly.graph_objects as go
 
-from tenpapers.bcop import gradient_norms
+from tenpapers.bcop.measure import gradient_norms
 from tenpapers.page.look import COLORS, LOG, describe, style
 from tenpapers.page.text import number
 

@@ -48,6 +48,19 @@ def test_qian_wegman_bound_is_looser_than_the_norm():
     assert gains(conv.eval(), 8).largest < 0.9
 
 
+@pytest.mark.parametrize("widths", [(4, 4), (2, 90)])
+def test_qian_wegman_divides_by_the_better_of_the_two_bounds(widths):
+    """By rows and by columns of the reshaped kernel; breaks if the worse is taken, which certifies too, but less."""
+    conv = L2NEConv(*widths, 3, dtype=F64)
+    with torch.no_grad():
+        conv.raw.copy_(random(*conv.raw.shape))
+    rows = max(sum(abs(a @ b).item() for b in conv.raw) for a in conv.raw)
+    columns = max(sum(abs(a @ b).item() for b in conv.raw.T) for a in conv.raw.T)
+    assert max(rows, columns) > 1.2 * min(rows, columns)
+    expected = conv.raw.view(conv.shape) / (3 * math.sqrt(min(rows, columns)))
+    torch.testing.assert_close(conv.eval().weight, expected.detach())
+
+
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_power_iteration_uses_the_transposed_operator(k):
     """Breaks if the pad of the adjoint is not the mirror image of the other, which even kernels notice."""

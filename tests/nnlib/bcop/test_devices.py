@@ -20,7 +20,6 @@ from nnlib.bcop import (
     smallest_gain,
 )
 from nnlib.lipschitz import certify
-from tenpapers.bcop import gaussian_images, gradient_norms
 from tests.devices import same_without_a_default_device
 
 
@@ -47,11 +46,9 @@ def all_of(dtype):
     found["kernel"] = bcop_kernel(*double(h.to(dtype), p, p))
     found["matrix"] = operator_matrix(found["kernel"], (3, 3))
     found["clipped"] = clip_and_mask(3 * found["kernel"], (4, 4), 2)
-    found["generated"] = gaussian_images(x, 2)
     found["numbers"] = torch.tensor(
         [orthogonality_residual(kernel), smallest_gain(kernel), component(kernel).columns], device="cpu"
     )
-    found["gradients"] = gradient_norms("OSSN", depth=2, vectors=2)
     return found
 
 

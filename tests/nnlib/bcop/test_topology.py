@@ -113,6 +113,18 @@ def test_a_shift_is_the_same_product_for_every_projector():
         torch.testing.assert_close(kernel, expected)
 
 
+@pytest.mark.parametrize("ranks", [(1, 0), (1, 1), (2, 0), (2, 1)])  # the first has a unit, the second has room
+def test_a_unit_of_rank_can_be_handed_from_one_factor_to_another(ranks):
+    """Why only the sum of the ranks counts: a kernel of both ranks, on which the two islands are one."""
+    n, identity = 2, torch.eye(2, dtype=F64)
+    first = torch.diag((torch.arange(n) < ranks[0]).to(F64))  # has the first coordinate
+    second = torch.diag((torch.arange(n) >= n - ranks[1]).to(F64))  # has it not
+    unit = projector(n, 1)
+    handed = [first - unit, second + unit]
+    torch.testing.assert_close(kernel_1d(identity, [first, second]), kernel_1d(identity, handed), rtol=0, atol=0)
+    assert [round(p.trace().item()) for p in handed] == [ranks[0] - 1, ranks[1] + 1]
+
+
 def test_response_is_the_transform_that_the_singular_values_come_from():
     kernel = torch.randn(3, 2, 1, 4, generator=torch.Generator().manual_seed(0), dtype=F64)
     angles = 2 * torch.pi * torch.arange(8, dtype=F64) / 8
