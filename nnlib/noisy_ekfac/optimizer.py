@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnlib.bayes import Categorical
-from nnlib.bayes.likelihoods import Likelihood
+from nnlib.bayes import Categorical, Likelihood
 from nnlib.curvature import joint_weight
 from nnlib.curvature.capture import Capture, output_vectors
 from nnlib.modes import evaluating

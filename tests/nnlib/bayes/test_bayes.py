@@ -190,3 +190,13 @@ def test_mean_field_kl_is_the_sum_that_torch_computes_and_samples_are_functions(
     x, g = draw(1, 2).expand(6, 2), torch.Generator().manual_seed(0)
     f = network(x, 4, g)
     assert f.shape == (4, 6, 1) and torch.equal(f, f[:, :1].expand_as(f)) and f.std(0).min() > 0
+
+
+def test_random_functions_vary_with_the_deviations_of_their_weights():
+    """Var f(x) = exp(2 rho) (|x|^2 + 1), the one for the bias. Breaks if exp(rho) is taken for the variance."""
+    layer = bayes.MeanFieldLinear(2, 1, rho=-1.0, dtype=torch.float64)
+    x = torch.tensor([[0.0, 0.0], [1.0, -2.0]], dtype=torch.float64)
+    f = layer(x, 20_000, torch.Generator().manual_seed(0)).detach()
+    expected = math.exp(-2) * torch.tensor([[1.0], [6.0]], dtype=torch.float64)
+    torch.testing.assert_close(f.var(0), expected, rtol=0.05, atol=0)
+    torch.testing.assert_close(f.mean(0), x @ layer.mean[:, :2].T.detach(), rtol=0, atol=0.03)
