@@ -47,6 +47,26 @@ def keep_bars(app, what, name, obj, options, lines) -> None:
             lines[i] = "``".join(parts)
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def link_rooms(app, what, name, obj, options, lines) -> None:
+    """From a function to its chapter, its tests and its record in one step.
+
+    A chapter that a docstring names becomes a link; a paper's name in ``nnlib.<paper>`` leads to its tests and record.
+    """
+    for i, line in enumerate(lines):
+        lines[i] = re.sub(r"(?:``)?book/(\w+)\.ipynb(?:``)?", r":doc:`/book/\1`", line)
+    house, _, rest = name.partition(".")
+    room = rest.partition(".")[0]
+    tests, record = Path("tests", house, room), Path("tenpapers", "results", f"{room}.json")
+    if what in ("module", "function", "class") and room and (ROOT / tests).is_dir():
+        told = f"Tests: ``{tests.as_posix()}``."
+        if (ROOT / record).exists():
+            told += f" Record: ``{record.as_posix()}``."
+        lines += ["", told, ""]
+
+
 def keep_defaults(app, what, name, obj, options, signature, return_annotation):
     """A default such as "Björck" without the comma after it.
 
@@ -59,6 +79,7 @@ def keep_defaults(app, what, name, obj, options, signature, return_annotation):
 def setup(app):
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("autodoc-process-docstring", link_rooms)
     app.connect("autodoc-process-signature", keep_defaults)
     app.connect("build-finished", mend_pages)
     app.connect("build-finished", copy_scripts)

@@ -124,7 +124,7 @@ class GammaGaussian(Gaussian):
         shape: Of the prior, positive.
         rate: Of the prior, positive.
         outputs: C, number of outputs.
-        copies: Leading shape of the targets, (*copies, n, C): a precision for each of several models side by side.
+        copies: Leading shape of the targets, ``(*copies, n, C)``: a precision for each of several models side by side.
         decay: Of the running average of the rate, in [0, 1).
         device: Where it lives.
         dtype: Of the rate.
@@ -172,7 +172,7 @@ class GammaGaussian(Gaussian):
         return self.shape / self.rate
 
     def precisions(self, particles: int, generator: torch.Generator | None = None) -> Tensor:
-        """A draw of p for each particle, (particles, *copies): the Gamma quantiles of uniform draws of the generator.
+        """A draw of p for each particle, ``(particles, *copies)``: the Gamma quantiles of uniform draws of the generator.
 
         Copies share the uniform draws, so that each has the precisions that it would have alone.
         """
