@@ -8,7 +8,7 @@ methods.py   SGD, HeavyBall, IterateAverage, Schedule: hyperparameters as frozen
 risk.py      expected_risk = bias + variance / B in closed form, per eigenvalue too; theorems 1 and 2
 simulate.py  the same by sampling, on any device
 steps.py     steps_to_target: tuned at every batch size; first_passage of one given method
-search.py    the search behind it
+search/      the search behind it, one idea a file
 schedule.py  optimal_schedule: the best piecewise constant learning rate
 bounds.py    examples that no method can do without; the line of perfect scaling
 critical.py  critical_batch_size in three definitions; gradient_noise_scale

@@ -7,9 +7,10 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
 from nnlib.nqm.methods import check_power
+from nnlib.nqm.problem import NoisyQuadratic, Spectrum
 
 
-def examples_lower_bound(problem, target, prior="bayes"):
+def examples_lower_bound(problem: NoisyQuadratic, target: float, prior: str = "bayes") -> float:
     """Examples that no method can do without: the risk of the best estimator equals the target there.
 
     Each example's gradient measures h_i theta_i with variance c_i, so that N of them leave
@@ -40,14 +41,14 @@ def examples_lower_bound(problem, target, prior="bayes"):
     if prior != "bayes":
         raise ValueError(f'prior must be "bayes" or "maximum_likelihood": got {prior!r}')
 
-    def excess(examples):
+    def excess(examples: float) -> float:
         left = problem.weight * problem.h / (1 / problem.s0 + examples * problem.h**2 / problem.c)
         return left.sum() / 2 - target
 
     return float(brentq(excess, 0, likelihood, xtol=1e-9, rtol=1e-13))
 
 
-def perfect_scaling(problem, target, power=0.0):
+def perfect_scaling(problem: NoisyQuadratic, target: float, power: float = 0.0) -> float:
     """Examples that SGD with its best learning rate needs in the limit of small batches: T B -> this.
 
     For a small lr only tau = lr T matters, and
@@ -74,15 +75,15 @@ def perfect_scaling(problem, target, power=0.0):
     return small_batch_examples(problem.spectrum, target, power)
 
 
-def small_batch_examples(spectrum, target, power):
+def small_batch_examples(spectrum: Spectrum, target: float, power: float) -> float:
     """The minimum over tau in `perfect_scaling`, on any spectrum."""
     rate = 2 * spectrum.h ** (1 - power)
     noise = spectrum.noise * spectrum.h**-power / 2
 
-    def bias(log_tau):
+    def bias(log_tau: float) -> float:
         return (spectrum.initial * np.exp(-rate * np.exp(log_tau))).sum()
 
-    def log_examples(log_tau):
+    def log_examples(log_tau: float) -> float:
         room = target - bias(log_tau)
         if room <= 0:
             return np.inf
@@ -98,7 +99,7 @@ def small_batch_examples(spectrum, target, power):
     return float(np.exp(minimize_scalar(log_examples, bounds=bracket, method="bounded", options={"xatol": 1e-9}).fun))
 
 
-def check_target(problem, target):
+def check_target(problem: NoisyQuadratic, target: float) -> None:
     """Raise ValueError where the target is not positive or already reached at the start."""
     if not 0 < target < problem.initial_risk:
         raise ValueError(f"target must lie between 0 and the initial risk {problem.initial_risk:.6g}: got {target}")

@@ -8,11 +8,14 @@ Chapter: book/nqm.ipynb.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import least_squares
 
+from nnlib.nqm.methods import Method
+from nnlib.nqm.problem import Array, NoisyQuadratic
 from nnlib.nqm.risk import risk_per_eigenvalue
-from nnlib.nqm.steps import steps_to_target
+from nnlib.nqm.steps import StepsCurve, steps_to_target
 
 STILL_HALVES = 1.8  # doubling the batch must save this factor of steps; 2 would be perfect
 
@@ -31,7 +34,7 @@ class Hyperbola:
     critical: float
     misfit: float
 
-    def steps(self, batch_sizes):
+    def steps(self, batch_sizes: ArrayLike) -> Array:
         """T(B) at batch sizes (...)."""
         return self.floor * (1 + self.critical / np.asarray(batch_sizes))
 
@@ -45,11 +48,11 @@ class NoiseScale:
         curvature: tr(H C) / E[grad L' H grad L].
     """
 
-    simple: np.ndarray
-    curvature: np.ndarray
+    simple: Array
+    curvature: Array
 
 
-def critical_batch_size(curve, definition="asymptotes"):
+def critical_batch_size(curve: StepsCurve, definition: str = "asymptotes") -> float:
     """The batch size where larger batches stop paying, by one of three definitions.
 
     - "asymptotes": where the line of perfect scaling meets the floor, lim_{B->0} T B / lim_{B->inf} T; both limits
@@ -88,7 +91,7 @@ def critical_batch_size(curve, definition="asymptotes"):
     return float(np.exp(b[saves][-1])) if saves.any() else float("nan")
 
 
-def fit_hyperbola(curve):
+def fit_hyperbola(curve: StepsCurve) -> Hyperbola:
     """The least-squares fit of log T(B) by log of T_min (1 + B_c / B).
 
     Args:
@@ -106,7 +109,7 @@ def fit_hyperbola(curve):
     return Hyperbola(float(floor), float(critical), float(np.sqrt(np.mean(fit.fun**2))))
 
 
-def gradient_noise_scale(problem, method, batch_size, steps):
+def gradient_noise_scale(problem: NoisyQuadratic, method: Method, batch_size: float, steps: ArrayLike) -> NoiseScale:
     """Batch sizes at which noise and signal of one gradient balance, along a run.
 
     simple = sum_i c_i / sum_i h_i² E theta_i²,   curvature = sum_i h_i c_i / sum_i h_i³ E theta_i²
@@ -137,14 +140,14 @@ def gradient_noise_scale(problem, method, batch_size, steps):
     )
 
 
-def _limits(curve):
+def _limits(curve: StepsCurve) -> tuple[float, float]:
     """Examples as B -> 0 and steps as B -> inf, in one search: B far below the knee, and B = inf."""
     tiny = curve.examples.min() / curve.steps.min() * 1e-4
     ends = steps_to_target(curve.problem, curve.method_class, [tiny, np.inf], curve.target, curve.power)
     return float(ends.examples[0]), float(ends.steps[1])
 
 
-def _log_curve(curve):
+def _log_curve(curve: StepsCurve) -> tuple[Array, Array]:
     finite = np.isfinite(curve.batch_sizes)
     order = np.argsort(curve.batch_sizes[finite])
     b, t = curve.batch_sizes[finite][order], curve.steps[finite][order]

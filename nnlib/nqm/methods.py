@@ -10,6 +10,8 @@ from numbers import Integral
 
 import numpy as np
 
+from nnlib.nqm.problem import NoisyQuadratic
+
 
 @dataclass(frozen=True)
 class SGD:
@@ -25,7 +27,7 @@ class SGD:
     lr: float
     power: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_lr(self.lr)
         check_power(self.power)
 
@@ -47,7 +49,7 @@ class HeavyBall:
     momentum: float
     power: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_lr(self.lr)
         _check_fraction("momentum", self.momentum)
         check_power(self.power)
@@ -72,7 +74,7 @@ class IterateAverage:
     decay: float
     power: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_lr(self.lr)
         _check_fraction("decay", self.decay)
         check_power(self.power)
@@ -94,7 +96,7 @@ class Schedule:
     steps_per_piece: int
     power: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "lrs", tuple(float(lr) for lr in self.lrs))
         if not self.lrs:
             raise ValueError("lrs must hold at least one learning rate: got none")
@@ -105,12 +107,16 @@ class Schedule:
         check_power(self.power)
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Length of the whole schedule."""
         return len(self.lrs) * self.steps_per_piece
 
 
-def stability_limit(problem, method):
+Method = SGD | HeavyBall | IterateAverage | Schedule
+Tunable = type[SGD] | type[HeavyBall] | type[IterateAverage]  # what `steps_to_target` finds hyperparameters for
+
+
+def stability_limit(problem: NoisyQuadratic, method: Method) -> float:
     """The learning rate from which on the second moment of the fastest mode no longer settles.
 
     2 / max h^(1-power) for SGD, its average and its schedules; (1 + momentum) times that for the heavy ball.
@@ -124,7 +130,7 @@ def stability_limit(problem, method):
     return float((1 + getattr(method, "momentum", 0.0)) * 2 / np.max(problem.h ** (1 - method.power)))
 
 
-def check_stable(problem, method):
+def check_stable(problem: NoisyQuadratic, method: Method) -> None:
     """Raise ValueError where a learning rate of `method` is not below the stability limit of `problem`."""
     limit = stability_limit(problem, method)
     lr = max(method.lrs) if isinstance(method, Schedule) else method.lr
@@ -132,17 +138,17 @@ def check_stable(problem, method):
         raise ValueError(f"lr must lie below the stability limit {limit:.6g} of {type(method).__name__}: got {lr:.6g}")
 
 
-def check_power(power):
+def check_power(power: float) -> None:
     """Raise ValueError where the preconditioner's power is not in [0, 1]."""
     if not 0 <= power <= 1:
         raise ValueError(f"power must lie in [0, 1]: got {power}")
 
 
-def _check_lr(lr):
+def _check_lr(lr: float) -> None:
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"lr must be positive and finite: got {lr}")
 
 
-def _check_fraction(name, value):
+def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise ValueError(f"{name} must lie in [0, 1): got {value}")

@@ -8,7 +8,9 @@ from functools import cached_property
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+Array = NDArray[np.float64]
 FULL = 2**14  # up to so many eigenvalues of a power law, each one is summed
 HEAD = 2**12  # above, these come first and Gauss-Legendre panels in log i stand for the tail
 
@@ -23,9 +25,9 @@ class Spectrum:
         noise: c/2, half the variance of the gradient noise at batch size 1, (n,).
     """
 
-    h: np.ndarray
-    initial: np.ndarray
-    noise: np.ndarray
+    h: Array
+    initial: Array
+    noise: Array
 
 
 class NoisyQuadratic:
@@ -56,7 +58,19 @@ class NoisyQuadratic:
     4.893803
     """
 
-    def __init__(self, dim=10_000, curvature_exponent=1.0, noise_exponent=1.0, init_variance=1.0):
+    dim: int
+    h: Array
+    c: Array
+    s0: Array
+    weight: Array
+
+    def __init__(
+        self,
+        dim: int = 10_000,
+        curvature_exponent: float = 1.0,
+        noise_exponent: float = 1.0,
+        init_variance: float = 1.0,
+    ):
         if not isinstance(dim, Integral) or dim < 1:
             raise ValueError(f"dim must be a whole number, at least 1: got {dim!r}")
         if not (np.isfinite(curvature_exponent) and curvature_exponent >= 0):
@@ -68,7 +82,7 @@ class NoisyQuadratic:
         self._set(int(dim), h, h**noise_exponent, np.full_like(h, init_variance), weight)
 
     @classmethod
-    def from_spectrum(cls, h, c=None, s0=1.0):
+    def from_spectrum(cls, h: ArrayLike, c: ArrayLike | None = None, s0: ArrayLike = 1.0) -> "NoisyQuadratic":
         """A problem with given eigenvalues, for example those measured on a network.
 
         Args:
@@ -88,17 +102,18 @@ class NoisyQuadratic:
         if h.ndim != 1 or h.size == 0:
             raise ValueError(f"h must be a vector with at least one eigenvalue: got shape {h.shape}")
         order = np.argsort(-h, kind="stable")
-        columns = []
-        for name, value in (("c", h if c is None else c), ("s0", s0)):
+
+        def column(name: str, value: ArrayLike) -> Array:
             value = np.array(value, dtype=np.float64)
             if value.ndim and value.shape != h.shape:
                 raise ValueError(f"{name} must be a scalar or have the shape of h, {h.shape}: got {value.shape}")
-            columns.append(np.broadcast_to(value, h.shape)[order])
+            return np.broadcast_to(value, h.shape)[order]
+
         problem = cls.__new__(cls)
-        problem._set(h.size, h[order], *columns, np.ones(h.size))
+        problem._set(h.size, h[order], column("c", h if c is None else c), column("s0", s0), np.ones(h.size))
         return problem
 
-    def _set(self, dim, h, c, s0, weight):
+    def _set(self, dim: int, h: Array, c: Array, s0: Array, weight: Array) -> None:
         for name, value in (("h", h), ("c", c), ("s0", s0)):
             if not (np.isfinite(value) & (value > 0)).all():
                 bad = value[~(np.isfinite(value) & (value > 0))][0]
@@ -107,41 +122,41 @@ class NoisyQuadratic:
         weight.flags.writeable = False
         self.dim, self.h, self.c, self.s0, self.weight = dim, h, c, s0, weight
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"NoisyQuadratic(dim={self.dim}, h={self.h[0]:.3g}..{self.h[-1]:.3g})"
 
     @cached_property
-    def spectrum(self):
+    def spectrum(self) -> Spectrum:
         """The whole spectrum, with what each eigenvalue carries."""
         return Spectrum(self.h, 0.5 * self.weight * self.h * self.s0, 0.5 * self.weight * self.c)
 
     @cached_property
-    def compressed(self):
+    def compressed(self) -> Spectrum:
         """Few eigenvalues, 272 for the default, with the same risk to 1e-5, down to 1e-4 of its start."""
         return compress(self.spectrum, head=64, density=21)
 
     @cached_property
-    def reduced(self):
+    def reduced(self) -> Spectrum:
         """Fewer, 128 for the default, good to about 1e-4; for schedules and the first exact searches."""
         return compress(self.spectrum, head=32, density=8.4)
 
     @cached_property
-    def sketch(self):
+    def sketch(self) -> Spectrum:
         """Fewest, 56 for the default, good to about 1e-2 and where nothing oscillates; for coarse tables."""
         return compress(self.spectrum, head=8, density=3.4)
 
     @property
-    def initial_risk(self):
+    def initial_risk(self) -> float:
         """R(0) = 1/2 sum_i h_i s0_i."""
         return float(self.spectrum.initial.sum())
 
     @property
-    def condition_number(self):
+    def condition_number(self) -> float:
         """Largest over smallest curvature."""
         return float(self.h[0] / self.h[-1])
 
 
-def compress(spectrum, head, density):
+def compress(spectrum: Spectrum, head: int, density: float) -> Spectrum:
     """Few eigenvalues that carry the same risk: the largest stay, each bucket of the others becomes two.
 
     The two nodes of a bucket are its two-point Gauss rule: they keep the mean, variance and skewness of u = -log h.
@@ -168,7 +183,7 @@ def compress(spectrum, head, density):
     starts = np.unique(np.searchsorted(u, edges[:-1]))  # of the buckets that hold something
     sizes = np.diff(np.append(starts, u.size))
 
-    def total(mass):
+    def total(mass: Array) -> Array:
         return np.add.reduceat(mass, starts)
 
     share = initial / initial.sum() + noise / noise.sum()  # one measure for the nodes of both masses
@@ -180,7 +195,7 @@ def compress(spectrum, head, density):
     left = spread * (skew - np.sqrt(skew**2 + 4)) / 2
     right = spread * (skew + np.sqrt(skew**2 + 4)) / 2
 
-    def masses(mass):
+    def masses(mass: Array) -> tuple[Array, Array]:
         on_right = (total(mass * away) - left * total(mass)) / (right - left)
         return total(mass) - on_right, on_right
 
@@ -193,7 +208,7 @@ def compress(spectrum, head, density):
     )
 
 
-def _indices(dim):
+def _indices(dim: int) -> tuple[Array, Array]:
     """i = 1..dim with weights 1; for a large dim the tail as Gauss-Legendre panels in log i.
 
     sum_{i=a+1}^{b} f(i) = integral of f from a + 1/2 to b + 1/2, up to f'/24 at the ends (midpoint rule).

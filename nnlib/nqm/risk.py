@@ -8,8 +8,10 @@ costs milliseconds, less than a transfer. Paper: arXiv 1907.04164, section 3. Ch
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from nnlib.nqm.methods import SGD, HeavyBall, IterateAverage, Schedule, check_stable
+from nnlib.nqm.methods import SGD, HeavyBall, IterateAverage, Method, Schedule, Tunable, check_stable
+from nnlib.nqm.problem import Array, NoisyQuadratic, Spectrum
 
 BELOW_ONE = 1 - 2**-53
 CACHED = 2**14  # float64 numbers in each array that is worked on at once
@@ -24,17 +26,18 @@ class Risk:
         variance: the noise's share at batch size 1, (...).
     """
 
-    bias: np.ndarray
-    variance: np.ndarray
+    bias: Array
+    variance: Array
 
-    def at(self, batch_size):
+    def at(self, batch_size: ArrayLike) -> Array:
         """R = bias + variance / batch_size; an infinite batch size leaves the bias."""
-        if not np.all(np.asarray(batch_size) > 0):
+        batch = np.asarray(batch_size)
+        if not np.all(batch > 0):
             raise ValueError(f"batch_size must be positive: got {batch_size}")
-        return self.bias + self.variance / batch_size
+        return self.bias + self.variance / batch
 
 
-def expected_risk(problem, method, steps):
+def expected_risk(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> Risk:
     """The expected risk of `method` on `problem` after `steps` steps.
 
     R(t) = 1/2 sum_i h_i E theta_i(t)² = bias(t) + variance(t) / B, where per eigenvalue, with x = lr h^(1-power),
@@ -70,7 +73,7 @@ def expected_risk(problem, method, steps):
     return Risk(*total_risk(problem.spectrum, type(method), method.lr, _extra(method), method.power, steps))
 
 
-def risk_per_eigenvalue(problem, method, steps):
+def risk_per_eigenvalue(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> Risk:
     """The terms of :func:`expected_risk`, one for each eigenvalue.
 
     Args:
@@ -91,7 +94,7 @@ def risk_per_eigenvalue(problem, method, steps):
     return Risk(modes.bias.reshape(shape), modes.variance.reshape(shape))
 
 
-def theorem_bound(problem, method, steps):
+def theorem_bound(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> Risk:
     """The paper's upper bound: the exact bias, and the variance replaced by its limit for many steps.
 
     Heavy ball:       variance <= sum_i (1+b) lr c h^(-power) / (2 (1-b) (2(1+b) - x))             (theorem 1)
@@ -125,7 +128,7 @@ def theorem_bound(problem, method, steps):
     return Risk(bias, np.full_like(bias, limit.sum())[()])
 
 
-def sgd(x, t):
+def sgd(x: Array, t: Array) -> tuple[Array, Array]:
     """What SGD keeps of the start and collects of the noise in a mode, with x = lr h.
 
     Returns:
@@ -138,7 +141,7 @@ def sgd(x, t):
     return np.exp(log_kept), -np.expm1(log_kept) / (2 - x)
 
 
-def heavy_ball(x, momentum, t, blur=0.0):
+def heavy_ball(x: Array, momentum: Array, t: Array, blur: float = 0.0) -> tuple[Array, Array]:
     """The same two numbers for the heavy ball: roots of r² - (1 + momentum - x) r + momentum."""
     q = np.sqrt(momentum)
     gap = (1 - momentum) / (1 + q)  # 1 - sqrt(momentum), exact near 1
@@ -146,7 +149,7 @@ def heavy_ball(x, momentum, t, blur=0.0):
     return second_order(momentum, 1 - momentum, x, 2 * (1 + momentum) - x, discriminant, t, blur)
 
 
-def iterate_average(x, decay, t):
+def iterate_average(x: Array, decay: Array, t: Array) -> tuple[Array, Array]:
     """The same two numbers for the average of iterates: roots 1 - x and decay.
 
     It follows mean(t+1) = mean(t) - lr (1-decay) g + decay (1-x) (mean(t) - mean(t-1)): a heavy ball with a smaller
@@ -159,7 +162,15 @@ def iterate_average(x, decay, t):
     return kept, (1 - decay) * noise
 
 
-def second_order(product, one_minus_product, at_one, at_minus_one, discriminant, t, blur=0.0):
+def second_order(
+    product: Array,
+    one_minus_product: Array,
+    at_one: Array,
+    at_minus_one: Array,
+    discriminant: Array,
+    t: Array,
+    blur: float = 0.0,
+) -> tuple[Array, Array]:
     """Kept start and collected noise of theta(t+1) = P theta(t) - Q theta(t-1) - lr xi, for any two roots.
 
     With the roots r1, r2, P = r1 + r2, Q = r1 r2 and U_t = (r1^t - r2^t) / (r1 - r2):
@@ -197,7 +208,9 @@ def second_order(product, one_minus_product, at_one, at_minus_one, discriminant,
     return kept.reshape(shape), noise.reshape(shape)
 
 
-def _real_roots(Q, one_minus_Q, at_one, at_minus_one, discriminant, t, blur):
+def _real_roots(
+    Q: Array, one_minus_Q: Array, at_one: Array, at_minus_one: Array, discriminant: Array, t: Array, blur: float
+) -> tuple[Array, Array, Array]:
     """A_t², A_t U_t and Q^t for real roots, r1 the larger in absolute value."""
     half_P = (1 + Q - at_one) / 2
     sign = np.where(half_P < 0, -1.0, 1.0)  # of r1
@@ -218,7 +231,9 @@ def _real_roots(Q, one_minus_Q, at_one, at_minus_one, discriminant, t, blur):
     return a**2, sign * a * u, r1_t**2 * (1 - one_minus_rho_t)
 
 
-def _complex_roots(Q, one_minus_Q, at_one, at_minus_one, discriminant, t, blur):
+def _complex_roots(
+    Q: Array, one_minus_Q: Array, at_one: Array, at_minus_one: Array, discriminant: Array, t: Array, blur: float
+) -> tuple[Array, Array, Array]:
     """The same for r = |r| e^{±i phi}; `blur` averages them over a relative error of the phase t phi."""
     imaginary = np.sqrt(-discriminant)
     phase = t * np.arctan2(imaginary, (1 + Q - at_one) / 2)
@@ -236,7 +251,15 @@ def _complex_roots(Q, one_minus_Q, at_one, at_minus_one, discriminant, t, blur):
     return a2, au, Q_t
 
 
-def total_risk(spectrum, kind, lr, extra, power, t, blur=0.0):
+def total_risk(
+    spectrum: Spectrum,
+    kind: Tunable,
+    lr: ArrayLike,
+    extra: ArrayLike | None,
+    power: float,
+    t: ArrayLike,
+    blur: float = 0.0,
+) -> tuple[Array, Array]:
     """`mode_risk` summed over the modes, in pieces that stay in the processor's cache: bias, variance, (...)."""
     extra = 0.0 if extra is None else extra
     lr, extra, t = np.broadcast_arrays(lr, extra, t)
@@ -250,7 +273,9 @@ def total_risk(spectrum, kind, lr, extra, power, t, blur=0.0):
     return bias.reshape(shape)[()], variance.reshape(shape)[()]
 
 
-def mode_risk(spectrum, kind, lr, extra, power, t, blur=0.0):
+def mode_risk(
+    spectrum: Spectrum, kind: Tunable, lr: ArrayLike, extra: ArrayLike, power: float, t: ArrayLike, blur: float = 0.0
+) -> Risk:
     """Bias and variance of the risk for every mode; the engine of the searches.
 
     Args (lr, extra, t broadcast; the last axis is added for the modes):
@@ -274,17 +299,17 @@ def mode_risk(spectrum, kind, lr, extra, power, t, blur=0.0):
     return Risk(spectrum.initial * kept, lr * (spectrum.noise * spectrum.h**-power) * noise)
 
 
-def _modes(spectrum, method, steps):
+def _modes(spectrum: Spectrum, method: Method, steps: Array) -> Risk:
     if isinstance(method, Schedule):
         return _schedule_modes(spectrum, method, steps)
     return mode_risk(spectrum, type(method), method.lr, _extra(method), method.power, steps)
 
 
-def _extra(method):
+def _extra(method: Method) -> float:
     return getattr(method, "momentum", getattr(method, "decay", 0.0))
 
 
-def _schedule_modes(spectrum, method, steps):
+def _schedule_modes(spectrum: Spectrum, method: Schedule, steps: Array) -> Risk:
     """Each piece is SGD that starts from what the piece before left."""
     bias, variance = (np.empty((steps.size, spectrum.h.size)) for _ in range(2))
     left, collected = spectrum.initial, np.zeros_like(spectrum.noise)
@@ -301,7 +326,7 @@ def _schedule_modes(spectrum, method, steps):
     return Risk(bias, variance)
 
 
-def check_steps(method, steps):
+def check_steps(method: Method, steps: ArrayLike) -> Array:
     """Steps as an array, or ValueError where they are not whole, negative or beyond a schedule's end."""
     steps = np.asarray(steps)
     if steps.size and not (np.isfinite(steps).all() and (steps >= 0).all() and (steps == np.floor(steps)).all()):

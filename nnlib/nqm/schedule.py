@@ -5,16 +5,24 @@ Paper: arXiv 1907.04164, section 3 (piecewise constant schedules). Chapter: book
 
 import math
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 
 from nnlib.nqm.bounds import check_target, small_batch_examples
 from nnlib.nqm.methods import Schedule, check_power
+from nnlib.nqm.problem import Array, NoisyQuadratic, Spectrum
 from nnlib.nqm.risk import expected_risk
 
+SAVED = 4  # a guess to begin with: the best schedule needs a quarter of the examples of a constant small rate
+FLATTEST, FARTHEST = -0.1, 2.0  # of secant steps in log k: how flat a slope is believed, and how far one goes
+LOWEST = -40.0  # of a log learning rate: so small a rate does nothing in any run
 
-def optimal_schedule(problem, batch_size, target, pieces=50, power=0.0):
+
+def optimal_schedule(
+    problem: NoisyQuadratic, batch_size: float, target: float, pieces: int = 50, power: float = 0.0
+) -> Schedule:
     """The shortest piecewise constant schedule of the learning rate that brings the risk below a target.
 
     min k such that min over lr_1..lr_P of R(P k) < target, with k steps a piece and
@@ -53,16 +61,16 @@ def optimal_schedule(problem, batch_size, target, pieces=50, power=0.0):
     cap = 2 / (problem.h[0] ** (1 - power) + problem.h[-1] ** (1 - power))
     spectrum = problem.reduced
     goal = math.log(target)
-    solved = {}  # steps per piece -> (log risk, its slope in log k, log lrs)
+    solved: dict[int, _Best] = {}  # by steps per piece
 
-    def solve(k, start):
+    def solve(k: int, start: Array) -> _Best:
         if k not in solved:
             solved[k] = _best_lrs(spectrum, batch_size, k, power, math.log(cap), start)
         return solved[k]
 
     # Secant steps on log k from a guess, by the envelope theorem: the best lrs stay, only k moves.
     examples = small_batch_examples(spectrum, target, power)
-    k = max(1, round(max(examples / batch_size / 4, math.log(problem.initial_risk / target)) / pieces))
+    k = max(1, round(max(examples / batch_size / SAVED, math.log(problem.initial_risk / target)) / pieces))
     start = np.full(pieces, math.log(cap) - 1)
     low, high = 0, None  # known to be too few, known to be enough
     while high is None or high - low > 1:
@@ -71,47 +79,64 @@ def optimal_schedule(problem, batch_size, target, pieces=50, power=0.0):
             high = k
         else:
             low = k
-        step = k * math.exp(np.clip((goal - value) / min(slope, -0.1), -2, 2))
+        step = k * math.exp(np.clip((goal - value) / min(slope, FLATTEST), -FARTHEST, FARTHEST))
         k = math.floor(step) if value >= goal else math.ceil(step) - 1  # lands next to the crossing
         k = max(low + 1, k if high is None else min(k, high - 1))
     # The few eigenvalues of the search may be wrong by some parts in a million: the whole spectrum decides.
     while True:
-        schedule = Schedule(tuple(np.exp(solve(high, start)[2])), high, power)
+        schedule = Schedule(tuple(np.exp(solve(high, start).log_lrs)), high, power)
         if expected_risk(problem, schedule, schedule.steps).at(batch_size) < target:
             return schedule
         high += 1
 
 
-def _best_lrs(spectrum, batch_size, k, power, log_cap, start):
-    """Minimise log R(P k) over P log learning rates; returns log R, d log R / d log k and the log lrs."""
-    rates = spectrum.h ** (1 - power)
-    noise = spectrum.noise * spectrum.h**-power / batch_size
+class _Best(NamedTuple):
+    """The lowest log R with k steps a piece, its slope in log k, and the learning rates' logarithms, (P,)."""
 
-    def log_risk(log_lrs):
-        """log R and its gradient by the adjoint of the recursion, O(P n). s: risk per mode; arrays (P, n)."""
-        lrs = np.exp(log_lrs)[:, None]
-        x = lrs * rates
-        log_left = 2 * np.log(np.maximum(np.abs(1 - x), 1e-300))
-        left = np.exp(k * log_left)  # (1-x)^2k
-        steady = lrs * noise / (2 - x)
-        s = np.empty((len(lrs) + 1, rates.size))
-        s[0] = spectrum.initial
-        for j in range(len(lrs)):
-            s[j + 1] = steady[j] + left[j] * (s[j] - steady[j])
-        after = np.cumprod(left[::-1], axis=0)[::-1]  # how much of s_j is left at the end
-        adjoint = np.append(after[1:], np.ones((1, rates.size)), axis=0)
-        risk = s[-1].sum()
-        safe = np.where(np.abs(1 - x) < 1e-150, 1e-150, 1 - x)
-        change_left = -2 * k * x * left / safe  # d left / d log lr
-        change_steady = 2 * steady / (2 - x)  # d steady / d log lr
-        gap = s[:-1] - steady
-        gradient = (adjoint * ((1 - left) * change_steady + gap * change_left)).sum(axis=1)
-        log_risk.slope = (adjoint * gap * k * log_left * left).sum() / risk
-        return math.log(risk), gradient / risk
+    value: float
+    slope: float
+    log_lrs: Array
+
+
+def _best_lrs(spectrum: Spectrum, batch_size: float, k: int, power: float, log_cap: float, start: Array) -> _Best:
+    """Minimise log R(P k) over P log learning rates."""
+
+    def log_risk(log_lrs: Array) -> tuple[float, Array]:
+        return _log_risk(spectrum, batch_size, k, power, log_lrs)[:2]
 
     found = minimize(
-        log_risk, np.minimum(start, log_cap), jac=True, method="L-BFGS-B", bounds=[(-40, log_cap)] * len(start),
+        log_risk, np.minimum(start, log_cap), jac=True, method="L-BFGS-B", bounds=[(LOWEST, log_cap)] * len(start),
         options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-12, "gtol": 1e-7, "maxcor": 20},
     )  # fmt: skip
-    value, _ = log_risk(found.x)
-    return value, log_risk.slope, found.x
+    value, _, slope = _log_risk(spectrum, batch_size, k, power, found.x)
+    return _Best(value, slope, found.x)
+
+
+def _log_risk(
+    spectrum: Spectrum, batch_size: float, k: int, power: float, log_lrs: Array
+) -> tuple[float, Array, float]:
+    """log R(P k), its gradient in the log learning rates, (P,), and its slope in log k, by one sweep back: O(P n).
+
+    Piece j leaves, of the risk s_j of a mode, s_{j+1} = steady_j + left_j (s_j - steady_j), left = (1 - x)^2k.
+    """
+    rates = spectrum.h ** (1 - power)
+    noise = spectrum.noise * spectrum.h**-power / batch_size
+    lrs = np.exp(log_lrs)[:, None]
+    x = lrs * rates  # (P, n)
+    log_left = 2 * np.log(np.maximum(np.abs(1 - x), 1e-300))  # x = 1 forgets in one step
+    left = np.exp(k * log_left)
+    steady = lrs * noise / (2 - x)
+    s = np.empty((len(lrs) + 1, rates.size))
+    s[0] = spectrum.initial
+    for j in range(len(lrs)):
+        s[j + 1] = steady[j] + left[j] * (s[j] - steady[j])
+    after = np.cumprod(left[::-1], axis=0)[::-1]  # how much of s_j is left at the end
+    adjoint = np.append(after[1:], np.ones((1, rates.size)), axis=0)  # dR / ds_{j+1}
+    risk = s[-1].sum()
+    safe = np.where(np.abs(1 - x) < 1e-150, 1e-150, 1 - x)
+    change_left = -2 * k * x * left / safe  # d left / d log lr
+    change_steady = 2 * steady / (2 - x)  # d steady / d log lr
+    gap = s[:-1] - steady
+    gradient = (adjoint * ((1 - left) * change_steady + gap * change_left)).sum(axis=1)
+    slope = (adjoint * gap * k * log_left * left).sum() / risk
+    return math.log(risk), gradient / risk, slope

@@ -7,12 +7,24 @@ from numbers import Integral
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
-from nnlib.nqm.methods import HeavyBall, IterateAverage, Schedule, check_stable
+from nnlib.nqm.methods import HeavyBall, IterateAverage, Method, Schedule, check_stable
+from nnlib.nqm.problem import NoisyQuadratic
 from nnlib.nqm.risk import check_steps
 
 
-def simulate(problem, method, batch_size, steps, runs, seed, device="cpu", dtype=torch.float64):
+def simulate(
+    problem: NoisyQuadratic,
+    method: Method,
+    batch_size: float,
+    steps: ArrayLike,
+    runs: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
     """Losses of independent runs of `method`, sampled step by step.
 
     theta(0) ~ N(0, s0);  g = h theta + xi, xi ~ N(0, c/B);  the method's own update;  L = 1/2 sum_i h_i theta_i².
@@ -51,7 +63,7 @@ def simulate(problem, method, batch_size, steps, runs, seed, device="cpu", dtype
     h, c, s0 = (torch.as_tensor(v.copy(), device=device, dtype=dtype) for v in (problem.h, problem.c, problem.s0))
     generator = torch.Generator(device=device).manual_seed(seed)
 
-    def normal():
+    def normal() -> Tensor:
         return torch.randn(runs, problem.dim, generator=generator, device=device, dtype=dtype)
 
     preconditioner, noise_scale = h**-method.power, (c / batch_size) ** 0.5

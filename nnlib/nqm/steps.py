@@ -9,14 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnlib.nqm.bounds import check_target
-from nnlib.nqm.methods import SGD, HeavyBall, IterateAverage, Schedule, check_power
-from nnlib.nqm.problem import NoisyQuadratic
+from nnlib.nqm.methods import SGD, HeavyBall, IterateAverage, Method, Schedule, Tunable, check_power
+from nnlib.nqm.problem import Array, NoisyQuadratic
 from nnlib.nqm.risk import expected_risk
-from nnlib.nqm.search import Search
+from nnlib.nqm.search import fewest_steps
 
-EXTRA = {SGD: None, HeavyBall: "momentum", IterateAverage: "decay"}  # what each method tunes beside lr
+RESOLUTION = 1024  # steps up to which a first passage looks at every one; beyond, its share that two looks lie apart
+LOOKS = 256  # at a time
+EXTRA: dict[type, str | None] = {
+    SGD: None,
+    HeavyBall: "momentum",
+    IterateAverage: "decay",
+}  # what each method tunes beside lr
 
 
 @dataclass(frozen=True)
@@ -32,26 +39,26 @@ class StepsCurve:
     """
 
     problem: NoisyQuadratic = field(repr=False)
-    method_class: type
+    method_class: Tunable
     target: float
     power: float
-    batch_sizes: np.ndarray
+    batch_sizes: Array
     steps: np.ndarray
-    lr: np.ndarray
-    momentum: np.ndarray | None = None
-    decay: np.ndarray | None = None
+    lr: Array
+    momentum: Array | None = None
+    decay: Array | None = None
 
     @property
-    def examples(self):
+    def examples(self) -> Array:
         """Examples processed, steps times batch size, (n,)."""
         return self.steps * self.batch_sizes
 
     @property
-    def effective_lr(self):
+    def effective_lr(self) -> Array:
         """lr / (1 - momentum), (n,): how far a constant gradient moves the iterate per step, in the long run."""
         return self.lr if self.momentum is None else self.lr / (1 - self.momentum)
 
-    def method(self, index):
+    def method(self, index: int) -> SGD | HeavyBall | IterateAverage:
         """The tuned method at one batch size, for `expected_risk`."""
         extra = EXTRA[self.method_class]
         tuned = {} if extra is None else {extra: float(getattr(self, extra)[index])}
@@ -65,7 +72,9 @@ class StepsCurve:
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def steps_to_target(problem, method_class, batch_sizes, target, power=0.0):
+def steps_to_target(
+    problem: NoisyQuadratic, method_class: Tunable, batch_sizes: ArrayLike, target: float, power: float = 0.0
+) -> StepsCurve:
     """Fewest steps to bring the expected risk below a target, tuned separately at every batch size.
 
     T(B) = min { t : min over hyperparameters of bias(t) + variance(t) / B < target }
@@ -100,12 +109,14 @@ def steps_to_target(problem, method_class, batch_sizes, target, power=0.0):
     batch_sizes = np.array(batch_sizes, dtype=np.float64)
     if batch_sizes.ndim != 1 or batch_sizes.size == 0 or not (batch_sizes > 0).all():
         raise ValueError(f"batch_sizes must be a vector of positive numbers: got {batch_sizes}")
-    lr, extra, steps = Search(problem, method_class, target, power).run(batch_sizes)
-    tuned = {} if EXTRA[method_class] is None else {EXTRA[method_class]: extra}
-    return StepsCurve(problem, method_class, target, power, batch_sizes, steps, lr, **tuned)
+    lr, extra, steps = fewest_steps(problem, method_class, target, power, batch_sizes)
+    momentum, decay = (extra if EXTRA[method_class] == name else None for name in ("momentum", "decay"))
+    return StepsCurve(problem, method_class, target, power, batch_sizes, steps, lr, momentum, decay)
 
 
-def first_passage(problem, method, batch_size, target, max_steps=10**6):
+def first_passage(
+    problem: NoisyQuadratic, method: Method, batch_size: float, target: float, max_steps: int = 10**6
+) -> float:
     """The first step at which the exact expected risk of one given method lies below the target.
 
     The heavy ball's risk is not monotone in t: it may dip below the target, rise above it and come back. So every
@@ -135,14 +146,14 @@ def first_passage(problem, method, batch_size, target, max_steps=10**6):
     last = min(max_steps, method.steps) if isinstance(method, Schedule) else max_steps
     before = 0
     while before < last:
-        stride = max(1, before // 1024)
-        looks = np.minimum(before + stride * np.arange(1, 257), last)
+        stride = max(1, before // RESOLUTION)
+        looks = np.minimum(before + stride * np.arange(1, LOOKS + 1), last)
         below = np.flatnonzero(expected_risk(problem, method, looks).at(batch_size) < target)
         if below.size and stride == 1:
             return int(looks[below[0]])
         if below.size:
-            start = looks[below[0] - 1] if below[0] else before
-            between = np.arange(start + 1, looks[below[0]] + 1)
+            start = int(looks[below[0] - 1]) if below[0] else before
+            between = np.arange(start + 1, int(looks[below[0]]) + 1)
             below = expected_risk(problem, method, between).at(batch_size) < target
             return int(between[below.argmax()])
         before = int(looks[-1])
