@@ -190,7 +190,7 @@ def fit(
     if keep_best and "validation" not in splits:
         raise ValueError(f"keep_best needs the validation split to be measured: got splits={list(splits)}")
     per_epoch = n // batch_size
-    total = steps if steps is not None else epochs * per_epoch
+    total = steps if steps is not None else (epochs or 0) * per_epoch
     if total < 0:
         raise ValueError(f"the number of steps must not be negative: got {total}")
 

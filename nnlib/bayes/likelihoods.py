@@ -172,7 +172,7 @@ class GammaGaussian(Gaussian):
         return self.shape / self.rate
 
     def precisions(self, particles: int, generator: torch.Generator | None = None) -> Tensor:
-        """A draw of p for each particle, ``(particles, *copies)``: the Gamma quantiles of uniform draws of the generator.
+        """A draw of p for each particle, ``(particles, *copies)``: Gamma quantiles of uniform draws of the generator.
 
         Copies share the uniform draws, so that each has the precisions that it would have alone.
         """

@@ -36,7 +36,7 @@ def filter_scores(
 
     Chapter: ``book/eigendamage.ipynb``.
     """
-    W = {name: joint_weight(model.get_submodule(name)) for name in names}
+    W = {name: joint_weight(layer_of(model, name)) for name in names}
     if method == "Magnitude":
         return {name: (rules.magnitude(weight), None) for name, weight in W.items()}
     if method == "NN Slimming":

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from nnlib.reversible_rnn.language_model import LanguageModel
+from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM
 
 
 def gradient_cosine(model: LanguageModel, tokens: Tensor, targets: Tensor, seed: int = 0) -> float:
@@ -32,7 +33,8 @@ def gradient_cosine(model: LanguageModel, tokens: Tensor, targets: Tensor, seed:
     found = []
     for reversible in (True, False):
         twin = copy.deepcopy(model)
-        twin.rnn.reversible = reversible
+        if isinstance(twin.rnn, RevGRU | RevLSTM):
+            twin.rnn.reversible = reversible
         logits, _ = twin(tokens, None, torch.Generator(tokens.device).manual_seed(seed))
         loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
         found.append(torch.autograd.grad(loss, list(twin.parameters())))

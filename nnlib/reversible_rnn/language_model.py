@@ -70,29 +70,31 @@ class Stored(nn.Module):
         self, x: Tensor | PackedSequence, state: State | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor | PackedSequence, State]:
         """Outputs of the last layer and the last states, as from ``torch.nn.GRU`` or ``torch.nn.LSTM``."""
-        last, packed = [], isinstance(x, PackedSequence)
+        last = []
         for i, layer in enumerate(self.layers):
             weights = {}
             if self.training and self.weight_drop:
-                W = layer.weight_hh_l0
+                W = layer.get_parameter("weight_hh_l0")
                 weights["weight_hh_l0"] = W * _mask(W, W.shape, self.weight_drop, generator)
             start = None if state is None else _layer(state, i)
             x, end = functional_call(layer, weights, (x, start))
             last.append(end)
             if self.training and self.dropout and i < len(self.layers) - 1:
-                if packed:
-                    x, lengths = pad_packed_sequence(x)
-                x = variational_dropout(x, self.dropout, self.training, generator)
-                if packed:
-                    x = pack_padded_sequence(x, lengths, enforce_sorted=False)
+                if isinstance(x, PackedSequence):
+                    padded, lengths = pad_packed_sequence(x)
+                    padded = variational_dropout(padded, self.dropout, self.training, generator)
+                    x = pack_padded_sequence(padded, lengths, enforce_sorted=False)
+                else:
+                    x = variational_dropout(x, self.dropout, self.training, generator)
         if isinstance(last[0], tuple):
-            return x, tuple(torch.cat(parts) for parts in zip(*last, strict=True))
+            h, c = (torch.cat(parts) for parts in zip(*last, strict=True))
+            return x, (h, c)
         return x, torch.cat(last)
 
 
 def _layer(state: State, i: int) -> State:
     """The part (1, B, H) of a state that belongs to a layer."""
-    return tuple(part[i : i + 1] for part in state) if isinstance(state, tuple) else state[i : i + 1]
+    return (state[0][i : i + 1], state[1][i : i + 1]) if isinstance(state, tuple) else state[i : i + 1]
 
 
 def recurrent(
@@ -219,7 +221,7 @@ class LanguageModel(nn.Module):
 
 def detached(state: State) -> State:
     """The same state without its past: gradients stop at the border of a window."""
-    return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+    return (state[0].detach(), state[1].detach()) if isinstance(state, tuple) else state.detach()
 
 
 def uniform_(parameters: nn.Module | list[Tensor], bound: float, seed: int) -> None:

@@ -53,6 +53,7 @@ def paper_memory(rnn: RevGRU | RevLSTM, x: Tensor) -> PaperMemory:
     with torch.no_grad():
         output, last = rnn(x)
     rnn.count = False
+    assert rnn.plan is not None  # there was a forward pass
     buffers = list(rnn.plan.buffers.values())
     # (L, B, H) for h, and for the c of an LSTM: the states of a step
     units = sum(part.numel() for part in (last if isinstance(last, tuple) else (last,)))
@@ -108,7 +109,7 @@ def held_bytes(rnn: nn.Module, x: Tensor) -> HeldBytes:
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         output = rnn(x)[0]
-    if isinstance(rnn, RevGRU | RevLSTM) and rnn.reversible:
+    if isinstance(rnn, RevGRU | RevLSTM) and rnn.reversible and rnn.plan is not None:
         kept += rnn.plan.tensors()
     apart = {id(output): output, id(x): x} | {id(p): p for p in rnn.parameters()}
     places = {t.untyped_storage().data_ptr() for t in apart.values()}

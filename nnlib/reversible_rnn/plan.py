@@ -62,7 +62,8 @@ class Layers:
 
     def tensors(self) -> list[Tensor]:
         """What waits for the way back, beside inputs, weights and what is shown: end states, and the buffers."""
-        states = [part for layers in (self.first, self.last) for parts in layers for part in parts]
+        ends = (self.first or [], self.last or [])
+        states = [part for layers in ends for parts in layers for part in parts]
         return states + [words for buffer in self.buffers.values() for words in (buffer.words, *buffer.saved)]
 
     def buffer(self, h: Tensor) -> InformationBuffer:
@@ -101,7 +102,7 @@ class Layers:
         if kept:
             gate[:, :kept] = ONE
         old = self.buffer(h).unmultiply(h - to_fixed(u), gate)
-        if kept:
+        if stored is not None:
             old[:, :kept] = stored
         return old
 

@@ -116,6 +116,7 @@ class _ReversibleRNN(nn.Module):
             return output.transpose(0, 1) if self.batch_first else output
         if not output.shape[2]:  # torch packs no empty tensor
             return PackedSequence(x.data[:, :0], *x[1:])
+        assert lengths is not None  # those of the packed input
         order = x.sorted_indices  # the longest first; None where the batch came in this order
         if order is not None:
             output, lengths = output[:, order], lengths[order.cpu()]

@@ -60,6 +60,8 @@ class ReversibleSequence(torch.autograd.Function):
         _, totals = plan.split((*d_states, *(torch.zeros_like(w) for w in flat)))
         floats = [[to_float(part, x.dtype) for part in parts] for parts in fixed]
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
+        above: Any  # gradients on their way down
+        d_below: Any
         for step in reversed(range(len(x))):
             above = d_shown[step]  # (B, H) or (B, keep), the gradient at what the last layer shows
             for layer in reversed(range(plan.layers)):

@@ -74,6 +74,10 @@ class Translator(nn.Module):
     torch.Size([2, 2, 7])
     """
 
+    match: Tensor
+    combine: Tensor
+    weight: Tensor
+
     def __init__(
         self,
         source: int,

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def _pixels(jpeg: bytes) -> np.ndarray:
 
 def _download() -> dict[str, np.ndarray]:
     """The full set from OpenML; scikit-learn verifies the checksum and keeps it on disk."""
-    bunch = fetch_openml("CIFAR_10", version=1, as_frame=False, parser="auto")
+    bunch: Any = fetch_openml("CIFAR_10", version=1, as_frame=False, parser="auto")
     if bunch.data.shape != (60_000, 3072):
         raise ValueError(f"OpenML's CIFAR_10 should have 60,000 rows of 3,072 numbers: got {bunch.data.shape}")
     x, y = bunch.data, bunch.target.astype(np.int64)

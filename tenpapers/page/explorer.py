@@ -226,7 +226,7 @@ class Explorer:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         """Both lives; JupyterLab prefers the widget, the book takes the HTML."""
         live = self.widget._repr_mimebundle_()
-        return live | {"text/html": self.html, "text/plain": f"Explorer of {self._function}"}
+        return (live or {}) | {"text/html": self.html, "text/plain": f"Explorer of {self._function}"}
 
     def __repr__(self) -> str:
         return f"Explorer of {self._function}"
