@@ -7,8 +7,9 @@ Chapter: ``book/curvature.ipynb``.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,10 @@ from torch.nn import functional
 
 FISHERS = ("sampled", "exact", "empirical", "gauss_newton", "gauss_newton_exact")
 LIKELIHOODS = ("categorical", "gaussian")
+Layer = nn.Linear | nn.Conv2d  # with a Kronecker block
 
 
-def blocks(model: nn.Module) -> dict[str, nn.Module]:
+def blocks(model: nn.Module) -> dict[str, Layer]:
     """The layers that have a Kronecker block, by name: ``nn.Linear`` and ``nn.Conv2d`` without groups.
 
     Chapter: ``book/curvature.ipynb``.
@@ -27,10 +29,10 @@ def blocks(model: nn.Module) -> dict[str, nn.Module]:
     >>> list(blocks(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))))
     ['0', '2']
     """
-    return {name: layer for name, layer in model.named_modules() if _refusal(layer) is None}
+    return {name: layer for name, layer in model.named_modules() if _has_block(layer)}
 
 
-def chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Module]:
+def chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, Layer]:
     """All layers with a Kronecker block, or those of these names.
 
     Raises:
@@ -41,13 +43,19 @@ def chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Module
         if not found:
             raise ValueError("the model has no layer with a Kronecker block: nn.Linear or nn.Conv2d without groups")
         return found
-    layers = dict(model.named_modules())
+    layers, found = dict(model.named_modules()), {}
     for name in names:
         if name not in layers:
             raise ValueError(f"the model has no layer {name!r}; with a Kronecker block are {', '.join(blocks(model))}")
-        if (reason := _refusal(layers[name])) is not None:
-            raise ValueError(f"layer {name!r} has no Kronecker block: {reason}")
-    return {name: layers[name] for name in names}
+        layer = layers[name]
+        if not _has_block(layer):
+            raise ValueError(f"layer {name!r} has no Kronecker block: {_refusal(layer)}")
+        found[name] = layer
+    return found
+
+
+def _has_block(layer: nn.Module) -> TypeGuard[Layer]:
+    return _refusal(layer) is None
 
 
 def _refusal(layer: nn.Module) -> str | None:
@@ -68,7 +76,7 @@ class Capture:
     A layer that is called several times in a pass (shared weights) counts as one layer with more locations.
     """
 
-    layers: dict[str, nn.Module]
+    layers: Mapping[str, Layer]
 
     def __post_init__(self):
         self.on = True
@@ -98,7 +106,7 @@ class Capture:
     def __enter__(self) -> "Capture":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.remove()
 
     def samples(self, outputs: Tensor, vectors: Tensor, channels: bool = False) -> dict[str, tuple[Tensor, Tensor]]:
@@ -144,13 +152,13 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def _patches(layer: nn.Module, x: Tensor, channels: bool) -> Tensor:
+def _patches(layer: Layer, x: Tensor, channels: bool) -> Tensor:
     if isinstance(layer, nn.Linear):
         rows = x.reshape(len(x), -1, x.shape[-1])  # (B, T, in)
         ones = rows.new_ones(*rows.shape[:2], 1)
     else:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        x = functional.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+        x = functional.pad(x, list(layer._reversed_padding_repeated_twice), mode=mode)
         if channels:
             weights = _visits(layer, x).sqrt()  # (1, 1, H, W)
             rows = (x * weights).flatten(2).transpose(1, 2)  # (B, H W, c)
@@ -172,7 +180,7 @@ def _visits(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return counts / counts.mean()
 
 
-def _locations(layer: nn.Module, ds: Tensor) -> Tensor:
+def _locations(layer: Layer, ds: Tensor) -> Tensor:
     """Gradients at a layer's output as (B, T, out)."""
     if isinstance(layer, nn.Conv2d):
         return ds.flatten(2).transpose(1, 2)
@@ -212,6 +220,7 @@ def output_vectors(
     if fisher == "gauss_newton_exact" or (fisher, likelihood) == ("exact", "gaussian"):
         return eye[:, None].expand(-1, len(f), -1)  # (C, B, C)
     if likelihood == "gaussian":
+        assert y is not None  # checked above
         return (f - y)[None]
     p = f.softmax(1)
     if fisher == "exact":

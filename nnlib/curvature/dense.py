@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn.utils import parameters_to_vector
 
-from nnlib.curvature.capture import chosen, output_vectors
+from nnlib.curvature.capture import Layer, chosen, output_vectors
 
 
-def joint_weight(layer: nn.Module) -> Tensor:
+def joint_weight(layer: Layer) -> Tensor:
     """A copy of the weights as a matrix (out, in), or (out, in + 1) with the bias as last column.
 
     A convolution's ``in`` is channels * height * width of its kernel.

@@ -111,7 +111,15 @@ def rescale(
 
 
 def _passes(
-    model, x, fisher, likelihood, y, seed, layers, channels, batch_size
+    model: nn.Module,
+    x: Tensor,
+    fisher: str,
+    likelihood: str,
+    y: Tensor | None,
+    seed: int,
+    layers: Iterable[str] | None,
+    channels: bool,
+    batch_size: int | None,
 ) -> Iterator[tuple[dict[str, tuple[Tensor, Tensor]], float]]:
     """Samples of each layer, from forward passes over pieces of x, each with its share of the examples."""
     if len(x) == 0 or (batch_size is not None and batch_size < 1):
@@ -143,7 +151,7 @@ def second_moments(x: Tensor, ds: Tensor) -> Kronecker:
 def eigenvalues(x: Tensor, ds: Tensor, basis: Eigenbasis) -> Tensor:
     """EKFAC's eigenvalues mean_b sum_k (Q_S' G_bk Q_A)^2, (out, in), from the same; G_bk = sum_t ds_kbt x_bt'."""
     x, ds = x @ basis.Q_A, ds @ basis.Q_S
-    return sum(_squares(gradients, x) for gradients in ds) / len(x)
+    return sum((_squares(gradients, x) for gradients in ds), x.new_zeros(())) / len(x)
 
 
 def _squares(ds: Tensor, x: Tensor) -> Tensor:
@@ -152,4 +160,4 @@ def _squares(ds: Tensor, x: Tensor) -> Tensor:
         return ds[:, 0].square().T @ x[:, 0].square()
     size = max(1, CHUNK // (ds.shape[2] * x.shape[2]))
     parts = zip(ds.split(size), x.split(size), strict=True)
-    return sum((ds_part.mT @ x_part).square().sum(0) for ds_part, x_part in parts)
+    return sum(((ds_part.mT @ x_part).square().sum(0) for ds_part, x_part in parts), x.new_zeros(()))

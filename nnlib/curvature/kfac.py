@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnlib.curvature.capture import FISHERS, LIKELIHOODS, Capture, blocks, output_vectors
+from nnlib.curvature.capture import FISHERS, LIKELIHOODS, Capture, Layer, blocks, output_vectors
 from nnlib.curvature.factors import second_moments
 from nnlib.curvature.kronecker import Kronecker, NotPositiveDefinite
 from nnlib.curvature.running import RunningCurvature
@@ -122,7 +122,7 @@ class KFAC(torch.optim.Optimizer):
         self.steps = 0
         self.curvature = {name: RunningCurvature() for name in layers}
         self._pairs = {name: (layer.weight, layer.bias) for name, layer in layers.items()}
-        self._names = {parameter: name for name, parameter in names.items()}
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in names.items()}
         self._decaying = _decaying(model, decay_layers)
         self._generator: torch.Generator | None = None
         self._pending: dict[str, Kronecker] = {}
@@ -133,7 +133,7 @@ class KFAC(torch.optim.Optimizer):
         if self.fallback:
             warnings.warn(f"without a Kronecker block, trained by SGD: {', '.join(self.fallback)}", stacklevel=2)
 
-    def _watch(self, model: nn.Module, layers: dict[str, nn.Module]) -> None:
+    def _watch(self, model: nn.Module, layers: dict[str, Layer]) -> None:
         """Hook the model, by weak references: an optimiser that is no longer used takes its hooks with it."""
         capture, me = Capture(layers), weakref.ref(self)
         capture.on = False
@@ -184,7 +184,7 @@ class KFAC(torch.optim.Optimizer):
             direction |= {parameter: parameter.grad.add(parameter, alpha=decay) for parameter in decaying}
         self._precondition(direction, group["lr"])
         if self.decay == "decoupled" and decaying:
-            torch._foreach_mul_(decaying, 1 - group["lr"] * decay)
+            torch._foreach_mul_(decaying, 1 - group["lr"] * decay)  # pyright: ignore[reportPrivateImportUsage]
         self._move(with_grad, [direction[parameter] for parameter in with_grad], group["lr"], group["momentum"])
         self.steps += 1
         return loss
@@ -226,7 +226,7 @@ class KFAC(torch.optim.Optimizer):
                 moved.append(bias)
             direction[weight] = U.view_as(weight)
             moved.append(weight)
-        if products:
+        if self.kl_clip is not None and products:
             nu = (self.kl_clip / (lr**2 * torch.stack(products).sum())).sqrt().clamp(max=1)
             for parameter in moved:
                 direction[parameter] = direction[parameter] * nu
@@ -237,20 +237,21 @@ class KFAC(torch.optim.Optimizer):
                 if "momentum" not in self.state[parameter]:
                     self.state[parameter]["momentum"] = torch.zeros_like(parameter)
             buffers = [self.state[parameter]["momentum"] for parameter in parameters]
-            torch._foreach_mul_(buffers, momentum)
-            torch._foreach_add_(buffers, directions)
+            torch._foreach_mul_(buffers, momentum)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(buffers, directions)  # pyright: ignore[reportPrivateImportUsage]
             directions = buffers
-        torch._foreach_add_(parameters, directions, alpha=-lr)
+        torch._foreach_add_(parameters, directions, alpha=-lr)  # pyright: ignore[reportPrivateImportUsage]
 
     def _decays(self, parameter: Tensor) -> bool:
         return self._decaying is None or parameter in self._decaying
 
     def _refuse_non_finite(self, parameters: list[Tensor]) -> None:
-        grads = [parameter.grad for parameter in parameters]
-        if math.isfinite(torch.stack(torch._foreach_norm(grads)).sum().item()):  # one look, so one wait on a GPU
+        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norms = torch._foreach_norm(grads)  # pyright: ignore[reportPrivateImportUsage]
+        if math.isfinite(torch.stack(norms).sum().item()):  # one look, so one wait on a GPU
             return
-        for parameter in parameters:
-            if not parameter.grad.isfinite().all():
+        for parameter, grad in zip(parameters, grads, strict=True):
+            if not grad.isfinite().all():
                 raise NonFiniteGradient(
                     f"the gradient of {self._names[parameter]} is not finite at step {self.steps}: lower the learning "
                     "rate or raise the damping"
@@ -283,7 +284,7 @@ class KFAC(torch.optim.Optimizer):
             self._generator.set_state(mine["generator"].cpu())
 
 
-def _layers(model: nn.Module) -> dict[str, nn.Module]:
+def _layers(model: nn.Module) -> dict[str, Layer]:
     """Layers whose parameters are all trained and belong to no other module."""
     owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     return {
@@ -319,7 +320,9 @@ def _check_choices(fisher: str, likelihood: str, inverse: str, decay: str | None
             raise ValueError(f"{name} must be one of {', '.join(map(str, known[name]))}: got {value!r}")
 
 
-def _check_ranges(lr, damping, momentum, weight_decay, factor_decay, kl_clip) -> None:
+def _check_ranges(
+    lr: float, damping: float, momentum: float, weight_decay: float, factor_decay: float, kl_clip: float | None
+) -> None:
     if not (lr > 0 and damping > 0 and (kl_clip is None or kl_clip > 0)):
         raise ValueError(f"lr, damping and kl_clip must be positive: got {lr}, {damping} and {kl_clip}")
     if not (0 <= momentum < 1 and 0 <= factor_decay < 1):

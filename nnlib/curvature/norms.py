@@ -44,6 +44,7 @@ def gauss_newton_norm(model: nn.Module, x: Tensor) -> Tensor:
     """
     names, theta = zip(*((name, parameter.detach()) for name, parameter in model.named_parameters()), strict=True)
     _, product = jvp(lambda *values: functional_call(model, dict(zip(names, values, strict=True)), (x,)), theta, theta)
+    assert isinstance(product, Tensor)
     return product.square().sum() / len(x)
 
 

@@ -33,12 +33,14 @@ class RunningCurvature:
         """Average in new factors: there is no bias towards a starting value, for the first counts in full."""
         self.count += 1
         e = min(1 - 1 / self.count, decay)
-        self.factors = block if e == 0 else Kronecker(block.A.lerp(self.factors.A, e), block.S.lerp(self.factors.S, e))
+        old = self.factors
+        self.factors = block if old is None or e == 0 else Kronecker(block.A.lerp(old.A, e), block.S.lerp(old.S, e))
 
     def rescale(self, x: Tensor, ds: Tensor, decay: float) -> None:
         """Average in EKFAC's eigenvalues in the present basis, from inputs (B, T, in) and gradients (K, B, T, out)."""
         self.rescaled += 1
         e = min(1 - 1 / self.rescaled, decay)
+        assert isinstance(self.inverse, Eigenbasis)
         values = eigenvalues(x, ds, self.inverse).lerp(self.inverse.values, e)
         self.inverse = Eigenbasis(self.inverse.Q_A, self.inverse.Q_S, values)
 
@@ -48,6 +50,7 @@ class RunningCurvature:
         Raises:
             NotPositiveDefinite: where a factor is not.
         """
+        assert self.factors is not None
         if inverse == "factored":
             self.inverse = self.factors.damped(damping).cholesky().inverse()
         else:
@@ -57,6 +60,7 @@ class RunningCurvature:
         """The preconditioned gradient, (out, in)."""
         if isinstance(self.inverse, Kronecker):
             return self.inverse.matvec(grad.to(self.inverse.A.dtype)).to(grad.dtype)
+        assert self.inverse is not None
         return self.inverse.solve(grad.to(self.inverse.values.dtype), damping).to(grad.dtype)
 
     def state(self) -> dict[str, Any]:

@@ -4,10 +4,11 @@ Paper: Anil, Lucas, Grosse, Sorting out Lipschitz function approximation (ICML 2
 Chapter: book/groupsort.ipynb. What the paper shares with BCOP (Björck, GroupSort, certificates) is in nnlib.lipschitz.
 
 layers.py         SpectralLinear, ParsevalLinear, RowLinear: dense layers bounded in other ways, in three norms
+convolution.py    ReshapedConv: a convolution that is bounded by its reshaped kernel
 networks.py       LipschitzMLP: K-Lipschitz for every activation and constraint; JacobianPenalty
 constructions.py  the theorems as networks with explicit weights
-wasserstein.py    critics for W_1 beside the exact value
-isometry.py       jacobian_spectrum at the start of training; undead_share
+wasserstein.py    train_critic: a bound on W_1 from below
+undead.py         undead_share: the ReLU units that never switch off
 """
 
 from nnlib.groupsort.constructions import (
@@ -22,33 +23,24 @@ from nnlib.groupsort.constructions import (
     orthonormalised,
     relu_ceiling,
 )
-from nnlib.groupsort.isometry import jacobian_spectrum, undead_share
+from nnlib.groupsort.convolution import ReshapedConv
 from nnlib.groupsort.layers import ParsevalLinear, RowLinear, SpectralLinear, project_rows
 from nnlib.groupsort.networks import CONSTRAINTS, JacobianPenalty, LipschitzMLP, plain_mlp
-from nnlib.groupsort.wasserstein import (
-    Cones,
-    absolute_value_critic,
-    absolute_value_run,
-    cone_run,
-    train_critic,
-)
+from nnlib.groupsort.undead import undead_share
+from nnlib.groupsort.wasserstein import train_critic
 
 __all__ = [
     "CONSTRAINTS",
-    "Cones",
     "JacobianPenalty",
     "LipschitzMLP",
     "ParsevalLinear",
+    "ReshapedConv",
     "RowLinear",
     "SpectralLinear",
     "abs_from_maxmin",
     "absolute_value",
-    "absolute_value_critic",
-    "absolute_value_run",
     "affine",
-    "cone_run",
     "full_sort_from_maxmin",
-    "jacobian_spectrum",
     "lattice_interpolant",
     "leaky_relu_from_maxmin",
     "maxmin_from_abs",

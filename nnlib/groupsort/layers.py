@@ -6,9 +6,10 @@ Paper: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb.
 """
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from nnlib.lipschitz import Constrained, bjorck, dense_norm, orthogonal_matrix, residual
@@ -21,7 +22,19 @@ ONTO = ("ball", "sphere", "scaling")
 class _Dense(Constrained):
     """What the dense layers share: y = weight x + b, with ``raw`` (out, in) drawn orthogonal and a zero bias."""
 
-    def __init__(self, n_in: int, n_out: int, *, bias=True, gain=1.0, seed=0, device=None, dtype=None):
+    raw: nn.Parameter
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        bias: bool = True,
+        gain: float = 1.0,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         if not gain > 0:
             raise ValueError(f"gain must be positive: got {gain}")
@@ -37,6 +50,7 @@ class _Dense(Constrained):
 
     def _measured(self) -> tuple[Tensor, float]:
         """The weight in use, in units of the gain, and its proven norm (with what rounding may hide)."""
+        assert self.norms is not None
         weight = self.weight.detach().double()
         margin = 1 + 4 * weight.shape[1] * torch.finfo(torch.float64).eps
         return weight / self.gain, dense_norm(weight, self.norms).item() * margin
@@ -61,7 +75,9 @@ class SpectralLinear(_Dense):
     1.0
     """
 
-    def __init__(self, n_in: int, n_out: int, *, iterations: int = 1, **options):
+    u: Tensor
+
+    def __init__(self, n_in: int, n_out: int, *, iterations: int = 1, **options: Any):
         super().__init__(n_in, n_out, **options)
         self.iterations = iterations
         u = torch.ones(n_out, dtype=torch.float64, device="cpu") / math.sqrt(n_out)
@@ -148,7 +164,7 @@ class RowLinear(_Dense):
     """
 
     def __init__(
-        self, n_in: int, n_out: int, *, p: float = math.inf, onto: str = "ball", when: str = "forward", **options
+        self, n_in: int, n_out: int, *, p: float = math.inf, onto: str = "ball", when: str = "forward", **options: Any
     ):
         super().__init__(n_in, n_out, **options)
         if p not in DUAL:

@@ -226,8 +226,8 @@ def _last_weight(rows: list[LayerBound]) -> Tensor:
 
 def _starts_with(model: nn.Module, p: float) -> bool:
     """Whether the first layer that asks for a norm asks for this one."""
-    asked = [module.norms for module in model.modules() if getattr(module, "norms", None)]
-    return bool(asked) and asked[0][0] == p
+    asked: list[tuple[float, float] | None] = [getattr(module, "norms", None) for module in model.modules()]
+    return next((norms[0] == p for norms in asked if norms), False)
 
 
 def _dtype(model: nn.Module) -> torch.dtype:

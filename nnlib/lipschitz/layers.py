@@ -6,7 +6,8 @@ Chapters: book/groupsort.ipynb, book/bcop.ipynb.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,12 +48,12 @@ class Constrained(nn.Module):
                 self._cached = (state, self.compute_weight())
         return self._cached[1]
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "Constrained":
         """Training or evaluation mode; either way the cache starts empty."""
         self._cached = None
         return super().train(mode)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_cached": None}  # a copy or a saved module computes its own
 
     def lipschitz_bound(self) -> tuple[float, float]:
@@ -156,8 +157,10 @@ class Normalize(nn.Module):
     """
 
     norms: Norms = None
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, mean, std):
+    def __init__(self, mean: float | Sequence[float] | Tensor, std: float | Sequence[float] | Tensor):
         super().__init__()
         # In float64, so that a later cast rounds once.
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64, device="cpu").reshape(-1))
@@ -218,26 +221,26 @@ def layer_bound(layer: nn.Module, norms: Norms = None) -> tuple[float, float, No
     >>> layer_bound(nn.ReLU())
     (1.0, 0.0, None)
     """
-    if hasattr(layer, "lipschitz_bound"):
-        return *layer.lipschitz_bound(), layer.norms
+    own: Any = layer
+    if hasattr(own, "lipschitz_bound"):
+        return *own.lipschitz_bound(), own.norms
     for kind, bound in _KNOWN.items():
         if isinstance(layer, kind):
             return bound(layer), 0.0, None
     if isinstance(layer, nn.Dropout) and not layer.training:
         return 1.0, 0.0, None
     norms = norms or (2, 2)
-    weight = getattr(layer, "weight", None)
     if isinstance(layer, nn.Linear):
-        return _with_rounding(dense_norm(weight, norms), weight), 0.0, norms
+        return _with_rounding(dense_norm(layer.weight, norms), layer.weight), 0.0, norms
     if isinstance(layer, nn.Conv2d) and norms == (2, 2) and _plain(layer):
-        return _with_rounding(conv_norm_bound(weight, stride=layer.stride[0]), weight), 0.0, norms
+        return _with_rounding(conv_norm_bound(layer.weight, stride=layer.stride[0]), layer.weight), 0.0, norms
     raise ValueError(
         f"no Lipschitz bound is known for {layer}: give it a method lipschitz_bound() -> (bound, residual) "
         "and an attribute norms, or leave it out"
     )
 
 
-_KNOWN: dict[type[nn.Module], Callable[[nn.Module], float]] = {
+_KNOWN: dict[type[nn.Module], Callable[[Any], float]] = {
     nn.Identity: lambda layer: 1.0,
     nn.Flatten: lambda layer: 1.0,
     nn.ReLU: lambda layer: 1.0,

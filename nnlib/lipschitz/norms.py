@@ -118,20 +118,21 @@ def conv_norm(
         raise ValueError(f"padding_mode must be circular or zeros: got {padding_mode!r}")
     height, width = _pair(size)
     weight = _checked(weight).cpu()
-    options = {"stride": stride, "padding": weight.shape[-2] // 2 if padding is None else padding}
+    padding = weight.shape[-2] // 2 if padding is None else padding
     shape = (1, weight.shape[1], height, width)
-    out = conv2d(torch.zeros(shape, dtype=torch.float64, device="cpu"), weight, **options)
+    out = conv2d(torch.zeros(shape, dtype=torch.float64, device="cpu"), weight, stride=stride, padding=padding)
     if min(out.numel(), math.prod(shape)) < 2:  # a single number: nothing to iterate on
         raise ValueError(f"the convolution of a {height} x {width} image has a single input or output")
     # What transposing the convolution would leave off where the stride does not divide the size.
-    rest = [(n + 2 * options["padding"] - k) % stride for n, k in zip(shape[2:], weight.shape[2:], strict=True)]
+    rest = [(n + 2 * padding - k) % stride for n, k in zip(shape[2:], weight.shape[2:], strict=True)]
 
     def forward(x: np.ndarray) -> np.ndarray:
-        return conv2d(torch.from_numpy(x.reshape(shape)), weight, **options).numpy().ravel()
+        return conv2d(torch.from_numpy(x.reshape(shape)), weight, stride=stride, padding=padding).numpy().ravel()
 
     def adjoint(y: np.ndarray) -> np.ndarray:
-        y = torch.from_numpy(y.reshape(out.shape))
-        return conv_transpose2d(y, weight, output_padding=tuple(rest), **options).numpy().ravel()
+        back = torch.from_numpy(y.reshape(out.shape))
+        back = conv_transpose2d(back, weight, stride=stride, padding=padding, output_padding=rest)
+        return back.numpy().ravel()
 
     operator = LinearOperator((out.numel(), math.prod(shape)), matvec=forward, rmatvec=adjoint, dtype=np.float64)
     start = np.random.default_rng(0).normal(size=min(operator.shape))
@@ -210,4 +211,4 @@ def _checked(weight: Tensor) -> Tensor:
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

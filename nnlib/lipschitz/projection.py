@@ -3,6 +3,8 @@
 A layer of this kind has a method ``project_()``. Chapters: book/groupsort.ipynb, book/bcop.ipynb.
 """
 
+from typing import Any
+
 from torch import nn
 from torch.optim import Optimizer
 
@@ -22,6 +24,7 @@ def project_(model: nn.Module) -> None:
     >>> layer.weight.tolist()
     [[1.0, 1.0]]
     """
+    module: Any
     for module in model.modules():
         if hasattr(module, "project_"):
             module.project_()
@@ -50,7 +53,7 @@ def project_every(optimizer: Optimizer, model: nn.Module, every: int = 1) -> Opt
     """
     taken = 0
 
-    def after(*_) -> None:
+    def after(*_: Any) -> None:
         nonlocal taken
         taken += 1
         if taken % every == 0:

@@ -79,12 +79,10 @@ def layer_bounds(model: nn.Module, p: float | None = None) -> list[LayerBound]:
     >>> [row.bound for row in layer_bounds(nn.Sequential(nn.Flatten(), nn.ReLU()))]
     [1.0, 1.0]
     """
-    found: list[tuple[str, nn.Module, float, float, Norms]] = []
+    found: list[LayerBound] = []
     named = list(_leaves(model, ""))
-    if p is None:
-        asked = [getattr(layer, "norms", None) for _, layer in named]
-        p = next((norms[0] for norms in asked if norms), 2)
-    here = p
+    asked: list[Norms] = [getattr(layer, "norms", None) for _, layer in named]
+    here: float = next((norms[0] for norms in asked if norms), 2) if p is None else p
     for name, layer in named:
         try:
             bound, residual, norms = layer_bound(layer, (here, here))

@@ -1,1 +1,7 @@
-"""The chapter's laboratory: what it draws. Chapter: book/curvature.ipynb."""
+"""The primer's laboratory: what it trains, measures, claims and draws. Chapter: book/curvature.ipynb.
+
+workloads.py   networks so small that their whole curvature can be written down
+measure.py     errors of approximations, shares of the best decrease, directions on a straight-line fit
+runs.py        the recorded tables
+claims.py      what the papers say, and what decides it here
+"""

@@ -1,19 +1,8 @@
 """The chapter's laboratory: what its experiments train, measure, claim and draw. Chapter: book/groupsort.ipynb.
 
-classify.py       clean, attacked and certified accuracy of one trained classifier
-gan.py            a critic between a data set and a WGAN; the LWGAN
+workloads.py   data, distributions at a known distance, how critics of one variable and classifiers are trained
+gan.py         generators and critics of the WGAN and the LWGAN, and how they are trained
+measure.py     what one run is: spectra, critics beside exact distances, classifiers clean, attacked and certified
+runs.py        the recorded tables
+claims.py      what the paper says, and what decides it here
 """
-
-from tenpapers.groupsort.classify import classify, classify_run, margin, train_classifier
-from tenpapers.groupsort.gan import gan_distance, gan_run, lipschitz_critic, train_gan
-
-__all__ = [
-    "classify",
-    "classify_run",
-    "gan_distance",
-    "gan_run",
-    "lipschitz_critic",
-    "margin",
-    "train_classifier",
-    "train_gan",
-]

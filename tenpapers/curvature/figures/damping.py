@@ -1,6 +1,7 @@
 """What does damping do to a step? A logistic regression with two weights, where the whole step can be drawn."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,7 +15,7 @@ from tenpapers.page.text import number
 
 DAMPINGS = np.geomspace(1e-4, 10, 21)
 STARTS = {"near": (1.5, 2.5), "saturated": (5.0, -3.0)}
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "exact Fisher": style("Natural gradient") | {"name": "exact Fisher", "legendgroup": "exact Fisher"},
     "K-FAC, eigen-damping": style("K-FAC-F") | {"name": "K-FAC, eigen-damping", "legendgroup": "eigen"},
     "K-FAC, factored": style("K-FAC") | {"name": "K-FAC, factored", "legendgroup": "factored"},
@@ -59,6 +60,7 @@ def paths(stretch: float, start: str) -> dict[str, Tensor]:
     model = Logistic(STARTS[start])
     W = model.linear.weight.detach().clone()  # (1, 2)
     nn.functional.cross_entropy(model(x), y).backward()
+    assert model.linear.weight.grad is not None
     g = model.linear.weight.grad.clone()  # (1, 2)
     F = dense_fisher(model, x)
     block = factors(model, x)["linear"]
@@ -109,7 +111,8 @@ def damping(strength: float = 0.1, stretch: float = 1.0, start: str = "saturated
         figure.add_scatter(x=[DAMPINGS[place]], y=[after[place]], **big, row=1, col=2)
     dot = {"mode": "markers", "marker": {"color": COLORS["neutral"], "size": 10, "symbol": "circle"}, "name": "start"}
     figure.add_scatter(x=[float(origin[0])], y=[float(origin[1])], **dot, row=1, col=1)
-    figure.add_hline(y=before, line={"color": COLORS["neutral"], "dash": "dot", "width": 1}, row=1, col=2)
+    dotted = {"color": COLORS["neutral"], "dash": "dot", "width": 1}
+    figure.add_hline(y=before, line=dotted, row=1, col=2)  # pyright: ignore[reportArgumentType]
     figure.update_xaxes(title="first weight", range=[X_AXIS[0], X_AXIS[-1]], showgrid=False, row=1, col=1)
     figure.update_yaxes(title="second weight", range=[Y_AXIS[0], Y_AXIS[-1]], showgrid=False, row=1, col=1)
     figure.update_xaxes(**LOG, title="damping", row=1, col=2)

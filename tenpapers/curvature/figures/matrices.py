@@ -7,7 +7,8 @@ from plotly.subplots import make_subplots
 from torch import Tensor, nn
 
 from nnlib.curvature import dense_fisher, layer_index
-from tenpapers.curvature.figures.network import LAYERS, approximations, relative_error
+from tenpapers.curvature.measure import approximations, relative_error
+from tenpapers.curvature.workloads import LAYERS
 from tenpapers.page.look import describe, stack
 
 SIGNED = [[0, "#B84819"], [0.5, "#F4F4F4"], [1, "#2E7EDF"]]  # negative, zero, positive
@@ -30,7 +31,7 @@ def whole_matrices(model: nn.Module, x: Tensor) -> go.Figure:
     """The Fisher matrix of all parameters beside K-FAC's, which is zero between layers.
 
     Args:
-        model: With layers as :func:`tenpapers.curvature.figures.network` has them.
+        model: With layers as ``tenpapers.curvature.workloads.network`` has them.
         x: Its inputs.
     """
     index = torch.cat([layer_index(model, name) for name in LAYERS])

@@ -1,52 +1,13 @@
 """Where do the gradient, the natural gradient and the empirical Fisher matrix point, on a straight-line fit?"""
 
-from functools import lru_cache
-
 import numpy as np
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
-from torch import nn
 
-from nnlib.curvature import dense_fisher
+from tenpapers.curvature.measure import OFFSETS, SLOPES, fields
 from tenpapers.page.look import COLORS, describe, stack
 
-SLOPES, OFFSETS = np.linspace(-1, 5, 9), np.linspace(-3, 5, 9)
 COLOURS = {"gradient": "GD", "natural gradient": "Natural gradient", "empirical Fisher": "Adam"}
-
-
-@lru_cache
-def fields(seed: int = 0) -> dict[str, np.ndarray]:
-    """Directions at a grid of slopes and offsets of f(x) = slope x + offset, fitted to 200 points by least squares.
-
-    Args:
-        seed: Of the points: x is uniform on [-1, 3], y is 2 x + 1 plus normal noise of variance 1.
-
-    Returns:
-        ``theta`` (81, 2), the descent directions by their names (81, 2), ``optimum`` (2,) and ``loss`` (81,).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    x = 4 * torch.rand(200, 1, generator=generator, dtype=torch.float64) - 1
-    y = 2 * x + 1 + torch.randn(200, 1, generator=generator, dtype=torch.float64)
-    model = nn.Linear(1, 1, dtype=torch.float64, device="cpu")
-    grid = torch.cartesian_prod(torch.tensor(SLOPES), torch.tensor(OFFSETS))  # (81, 2)
-    found = {name: [] for name in (*COLOURS, "loss")}
-    for slope, offset in grid:
-        with torch.no_grad():
-            model.weight.fill_(slope)
-            model.bias.fill_(offset)
-            residual = model(x) - y
-        inputs = torch.cat([x, torch.ones_like(x)], 1)  # (200, 2)
-        g = (residual * inputs).mean(0)
-        true = dense_fisher(model, x, "gaussian")
-        empirical = dense_fisher(model, x, "gaussian", y)
-        found["gradient"].append(-g)
-        found["natural gradient"].append(-torch.linalg.solve(true, g))
-        found["empirical Fisher"].append(-torch.linalg.solve(empirical, g))
-        found["loss"].append(residual.square().mean() / 2)
-    optimum = torch.linalg.lstsq(inputs, y).solution[:, 0]
-    result = {name: torch.stack(values).numpy() for name, values in found.items()}
-    return result | {"theta": grid.numpy(), "optimum": optimum.numpy()}
 
 
 def regression_fields(seed: int = 0) -> go.Figure:

@@ -16,7 +16,7 @@ def steps_to_target(tuned: pd.DataFrame) -> go.Figure:
     for name, rows in tuned.groupby("optimizer", sort=False):
         rows = rows.sort_values("batch_size")
         bars = {"array": rows.high - rows.steps, "arrayminus": rows.steps - rows.low, "thickness": 1}
-        figure.add_scatter(x=rows.batch_size, y=rows.steps, error_y=bars, mode="lines+markers", **style(name))
+        figure.add_scatter(x=rows.batch_size, y=rows.steps, error_y=bars, mode="lines+markers", **style(str(name)))
     sizes = sorted(tuned.batch_size.unique())
     figure.update_xaxes(type="log", tickvals=sizes, ticktext=[f"{size:,}" for size in sizes], title="batch size")
     figure.update_yaxes(**LOG, title="steps to a training loss of 0.05")

@@ -10,7 +10,7 @@ import torch
 from plotly.subplots import make_subplots
 from torch import nn
 
-from nnlib.groupsort import LipschitzMLP
+from nnlib.groupsort import LipschitzMLP, SpectralLinear
 from nnlib.lipschitz import LipschitzReport, activation, jacobians, lipschitz_report
 from tenpapers.page.look import COLORS, describe, stack
 from tenpapers.page.text import number
@@ -26,22 +26,23 @@ def network(activation_name: str, weights: str, depth: int) -> nn.Sequential:
     if weights == "none":
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
-            layers += [nn.Linear(n_in, n_out, dtype=torch.float64), activation(activation_name)]
+            layer = nn.Linear(n_in, n_out, dtype=torch.float64)
+            layers += [layer, activation(activation_name)]
             with torch.no_grad():  # Gaussian weights of the size that keeps the signal through ReLU
-                layers[-2].weight.normal_(std=(2 / n_in) ** 0.5, generator=generator)
+                layer.weight.normal_(std=(2 / n_in) ** 0.5, generator=generator)
         model = nn.Sequential(*layers[:-1])
     else:
         model = LipschitzMLP(sizes, activation_name, weights, dtype=torch.float64)
         with torch.no_grad():
             for layer in model:
-                if weights == "spectral norm" and hasattr(layer, "settle_"):
+                if isinstance(layer, SpectralLinear):
                     layer.raw.normal_(generator=generator)
                     layer.raw.div_(torch.linalg.matrix_norm(layer.raw, 2))
                     layer.settle_()
     with torch.no_grad():
         for layer in model:
-            if getattr(layer, "bias", None) is not None:
-                layer.bias.uniform_(-0.5, 0.5, generator=generator)
+            if isinstance(bias := getattr(layer, "bias", None), torch.Tensor):
+                bias.uniform_(-0.5, 0.5, generator=generator)
     return model.eval()
 
 

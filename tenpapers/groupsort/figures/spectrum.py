@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 import plotly.graph_objects as go
 
-from nnlib.groupsort import jacobian_spectrum
+from tenpapers.groupsort.measure import jacobian_spectrum
 from tenpapers.page.look import LOG, describe, style
 from tenpapers.page.text import number
 

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import torch
 from torch import nn
 
-from nnlib.groupsort import absolute_value_critic
+from tenpapers.groupsort.workloads import absolute_value_critic
 from tenpapers.page.look import COLORS, describe, style
 from tenpapers.page.text import number
 

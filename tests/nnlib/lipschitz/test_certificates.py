@@ -280,6 +280,30 @@ def test_the_rounding_error_is_within_its_bound_and_shrinks_the_radius(classes):
     assert (certified_radius(logits, y, 1.0, q=2, rounding=bound) <= without).all()
 
 
+@pytest.mark.parametrize("gain", [1.0, 8.0])
+def test_the_rounding_error_is_bounded_in_the_whole_ball_and_not_at_its_centre_alone(gain):
+    """Breaks without the ball: at 0, with biases of 0, nothing is rounded, and next to it something is."""
+    narrow = network(gain=gain, dtype=torch.float32).eval()
+    reach = torch.linspace(1, 50, 50, dtype=torch.float64)
+    x = reach[:, None] * nn.functional.normalize(draw(50, 4, seed=1), dim=1)
+    exact, rounded = x.float().double(), narrow(x.float()).double()
+    for layer in narrow:  # the same float32 weights, evaluated in float64
+        weight = getattr(layer, "weight", None)
+        exact = layer(exact) if weight is None else exact @ weight.double().T
+    error = (rounded - exact).norm(dim=1)
+    centre = torch.zeros(50, 4)
+    assert (error > 0).all()
+    assert (error <= rounding_error(layer_bounds(narrow), centre, reach)).all()
+    assert (rounding_error(layer_bounds(narrow), centre, torch.zeros(50, dtype=torch.float64)) == 0).all()
+    # What is added in the second layer is of activations as large as the first one's bound times the reach.
+    unit = torch.finfo(torch.float32).eps / 2
+    wide = nn.Sequential(OrthogonalLinear(4, 4, gain=gain, dtype=torch.float32), nn.Linear(4, 1, bias=False)).eval()
+    with torch.no_grad():
+        wide[1].weight.fill_(1.0)
+    last = rounding_error(layer_bounds(wide), centre, reach)
+    assert (last >= 6 * unit * 2 * gain * reach).all()  # (4 products + 2) u ‖W‖ ‖a‖
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -16,9 +16,8 @@ from nnlib.curvature import (
     rescale,
 )
 from nnlib.models import MLP
-from tenpapers.curvature import figures
+from tenpapers.curvature import measure, workloads
 from tenpapers.data import load
-from tenpapers.runs import recorded
 
 close = torch.testing.assert_close
 
@@ -53,7 +52,7 @@ def test_fisher_matrix_is_the_hessian_of_the_divergence_between_old_and_new_pred
 
 def test_natural_gradient_points_at_the_optimum_of_a_linear_fit_and_the_empirical_fisher_matrix_does_not():
     """Breaks if the two Fisher matrices are confused."""
-    found = figures.fields()
+    found = measure.fields()
     towards = found["optimum"] - found["theta"]
     np.testing.assert_allclose(found["natural gradient"], towards, rtol=1e-9, atol=1e-9)
     u = found["empirical Fisher"]
@@ -108,16 +107,16 @@ def stepped(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor, method: str)
 
 def test_kfac_can_be_farther_from_the_fisher_matrix_than_zero_and_still_give_better_directions_than_the_gradient():
     """The second layer of the page's network; breaks if the picture is no longer what the page says."""
-    model, x, y = figures.network(20)
-    found = figures.approximations(model, x)["layers.3"]
+    model, x, y = workloads.network(20)
+    found = measure.approximations(model, x)["layers.3"]
     F, K = found["Fisher"], found["K-FAC"]
-    assert figures.relative_error(K, F) > 1 > figures.relative_error(found["diagonal"], F)
+    assert measure.relative_error(K, F) > 1 > measure.relative_error(found["diagonal"], F)
     loss = nn.functional.cross_entropy(model(x), y)
     grads = torch.autograd.grad(loss, list(model.parameters()))
     g = torch.cat([grad.flatten() for grad in grads])[layer_index(model, "layers.3")]
     damp = 0.03 * torch.eye(len(g), dtype=torch.float64)
     share = {
-        name: figures.decrease_share(torch.linalg.solve(matrix + damp, g), g, F + damp)
+        name: measure.decrease_share(torch.linalg.solve(matrix + damp, g), g, F + damp)
         for name, matrix in (found | {"gradient": torch.zeros_like(F)}).items()
     }
     assert share["Fisher"] == pytest.approx(1)
@@ -127,28 +126,28 @@ def test_kfac_can_be_farther_from_the_fisher_matrix_than_zero_and_still_give_bet
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.0])
 def test_kfac_is_exact_where_gradients_do_not_depend_on_inputs_and_ekfac_repairs_part_of_the_rest(scale):
     """Breaks if the dial of the explorer does not do what its text says."""
-    found = figures.curvatures(scale)
+    found = measure.curvatures(scale)
     F, K, E = found["Fisher"], found["K-FAC"], found["EKFAC"]
     if scale == 0:
         close(K, F)
         return
     close((F - K).norm() ** 2, (F - E).norm() ** 2 + (E - K).norm() ** 2)
-    assert 0.1 < figures.relative_error(E, F) < 0.7 * figures.relative_error(K, F)
-    share = {name: values[:13] for name, values in figures.shares(scale).items()}  # dampings up to 0.1
+    assert 0.1 < measure.relative_error(E, F) < 0.7 * measure.relative_error(K, F)
+    share = {name: values[:13] for name, values in measure.shares(scale).items()}  # dampings up to 0.1
     assert (share["EKFAC"] > share["K-FAC"]).all() and (share["K-FAC"] > share["diagonal"]).all()
     assert (share["diagonal"] > share["gradient"]).all()
 
 
 def test_error_of_kfac_is_the_covariance_of_the_two_outer_products():
     """F - S (x) A = Cov(ds ds', x x') for a linear layer; breaks if the factors are not plain second moments."""
-    model, x = figures.softmax_regression(1.0)
+    model, x = workloads.softmax_regression(1.0)
     p = model(x).detach().softmax(1)
     outer = torch.diag_embed(p) - p[:, :, None] * p[:, None]  # E[ds ds' | x], (B, 3, 3)
     inputs = torch.cat([x, torch.ones_like(x[:, :1])], 1)
     squares = inputs[:, :, None] * inputs[:, None]  # (B, 3, 3)
     centred = outer - outer.mean(0), squares - squares.mean(0)
     covariance = torch.einsum("bij,bkl->ikjl", *centred).reshape(9, 9) / len(x)
-    found = figures.curvatures(1.0)
+    found = measure.curvatures(1.0)
     close(found["Fisher"] - found["K-FAC"], covariance)
 
 
@@ -167,7 +166,7 @@ def test_a_convolution_of_one_location_is_a_linear_layer_and_of_many_an_approxim
             head.bias.zero_()
         model = nn.Sequential(conv, nn.Flatten(), head)
         index = layer_index(model, "0")
-        error = figures.relative_error(factors(model, x)["0"].dense(), dense_fisher(model, x)[index][:, index])
+        error = measure.relative_error(factors(model, x)["0"].dense(), dense_fisher(model, x)[index][:, index])
         assert (error < 1e-10) == exactly
 
 
@@ -185,28 +184,13 @@ def test_kfc_with_eigenvalues_corrected_is_closer_than_kfc_and_than_the_diagonal
     exact = dense_fisher(model, x)[index][:, index]
     block = factors(model, x, layers=["0"])
     ekfac = rescale(model, x, {"0": block["0"].eigen()})["0"]
-    errors = [figures.relative_error(m, exact) for m in (ekfac.dense(), block["0"].dense(), exact.diagonal().diag())]
+    errors = [measure.relative_error(m, exact) for m in (ekfac.dense(), block["0"].dense(), exact.diagonal().diag())]
     assert errors == sorted(errors) and errors[0] < 0.8
-
-
-def recorded_steps() -> dict[tuple[str, int], float]:
-    """Median steps by optimiser and batch size, without averaging."""
-    run = recorded("nqm")["tables"]["networks"]["laptop"]
-    rows = [dict(zip(run["columns"], row, strict=True)) for row in run["rows"]]
-    rows = [row for row in rows if row["workload"] == "digits" and not row["average"]]
-    return {(row["optimizer"], row["batch_size"]): row["steps"] for row in rows}
-
-
-def test_on_digits_kfac_needs_the_fewest_steps_at_every_batch_size():
-    """The recorded medians; breaks if K-FAC loses its preconditioner."""
-    steps = recorded_steps()
-    for size in {size for _, size in steps}:
-        assert steps["K-FAC", size] < 0.55 * min(steps[name, size] for name in ("Adam", "Momentum", "SGD"))
 
 
 def test_ten_steps_of_kfac_go_lower_than_ten_of_gradient_descent_on_the_small_network():
     """Live, not from the record, each with the best of its learning rates; breaks if a step is not preconditioned."""
-    _, x, y = figures.network(0)
+    _, x, y = workloads.network(0)
     lowest = {}
     for name, lrs in (("K-FAC", (0.3, 0.5, 0.7)), ("SGD", (0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0))):
         for lr in lrs:
@@ -223,7 +207,52 @@ def test_ten_steps_of_kfac_go_lower_than_ten_of_gradient_descent_on_the_small_ne
     assert lowest["K-FAC"] < 0.6 * lowest["SGD"]
 
 
-def test_on_digits_kfac_gains_more_from_large_batches_than_sgd():
-    """The recorded medians; breaks if K-FAC's steps do not go on falling where SGD's have levelled off."""
-    gain = {name: recorded_steps()[name, 8] / recorded_steps()[name, 1400] for name in ("K-FAC", "SGD")}
-    assert gain["K-FAC"] > 2 * gain["SGD"]
+def test_steps_of_the_empirical_fisher_matrix_are_shortest_where_the_fit_is_worst():
+    """Over the grid; breaks if true and drawn residuals are confused. The natural gradient's all reach the optimum."""
+    rows = {row["direction"]: row for row in measure.measure_fields(3)}
+    assert rows["empirical Fisher"]["order"] < -0.5 and rows["empirical Fisher"]["largest_angle"] > 60
+    assert np.isnan(rows["natural gradient"]["order"]) and rows["natural gradient"]["longest"] == pytest.approx(1)
+    assert rows["natural gradient"]["largest_angle"] < 1e-3 < rows["gradient"]["mean_angle"]
+
+
+def test_rows_of_directions_are_those_of_each_layer_and_method():
+    """Against one layer written out; breaks if a share is of another layer's gradient, or damping is left out."""
+    model, x, y = workloads.network(5, 3)
+    rows = {(row["layer"], row["method"]): row for row in measure.measure_directions(5, 0.1, 3)}
+    assert len(rows) == 12 and {layer for layer, _ in rows} == set(workloads.LAYERS.values())
+    index = layer_index(model, "layers.5")
+    grads = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), list(model.parameters()))
+    g = torch.cat([grad.flatten() for grad in grads])[index]
+    F, K = dense_fisher(model, x)[index][:, index], factors(model, x)["layers.5"].dense()
+    damp = 0.1 * torch.eye(len(g), dtype=torch.float64)
+    u = torch.linalg.solve(K + damp, g)
+    cosine = (g @ u) ** 2 / ((u @ (F + damp) @ u) * (g @ torch.linalg.solve(F + damp, g)))
+    row = rows["last layer", "K-FAC"]
+    assert row["share"] == pytest.approx(cosine.item()) and row["error"] == pytest.approx(
+        ((K - F).norm() / F.norm()).item()
+    )
+    assert rows["last layer", "gradient"]["error"] == pytest.approx(1)
+
+
+def test_a_row_of_dependence_is_of_its_own_seed_and_scale():
+    row = measure.measure_dependence(1.0, 4)
+    model, x = workloads.softmax_regression(1.0, 4)
+    index = layer_index(model, "0")
+    exact = dense_fisher(model, x)[index][:, index]
+    block = factors(model, x)["0"]
+    assert row["kfac"] == pytest.approx(((block.dense() - exact).norm() / exact.norm()).item())
+    assert row["ekfac"] < row["kfac"] and -1 < row["correlation"] < -0.1
+    assert measure.measure_dependence(1.0, 5)["kfac"] != row["kfac"]
+
+
+def test_a_row_of_convolutions_is_of_other_images_for_each_seed():
+    """Breaks if the errors are of other matrices than their names say."""
+    row = measure.measure_convolution(16, 2)
+    model, x = workloads.small_cnn(2), load("digits").train.x[32:48].double()
+    index = layer_index(model, "0")
+    exact = dense_fisher(model, x)[index][:, index]
+    kfc = factors(model, x, layers=["0"])["0"].dense()
+    assert row["kfc"] == pytest.approx(((kfc - exact).norm() / exact.norm()).item())
+    off_diagonal = exact - exact.diagonal().diag()
+    assert row["diagonal"] == pytest.approx((off_diagonal.norm() / exact.norm()).item())
+    assert row["corrected"] < row["kfc"] < row["diagonal"]

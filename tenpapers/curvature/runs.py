@@ -1,0 +1,43 @@
+"""The tables of the primer: what is drawn or trained in it, over ten seeds or more, so that there is a spread.
+
+That K-FAC takes fewer steps is judged from the tables of the chapter on the noisy quadratic model.
+Chapter: ``book/curvature.ipynb``.
+"""
+
+from tenpapers.curvature import measure
+from tenpapers.runs import Table
+
+SEEDS = range(10)
+
+directions = Table(
+    "curvature",
+    "directions",
+    measure.measure_directions,
+    {"laptop": lambda: [{"steps": 20, "damping": 0.03, "seed": seed} for seed in range(40)]},
+    columns=("steps", "damping", "seed", "layer", "method", "error", "share"),
+    probe={"steps": 5, "damping": 0.1, "seed": 77},
+)
+dependence = Table(
+    "curvature",
+    "dependence",
+    measure.measure_dependence,
+    {"laptop": lambda: [{"scale": scale, "seed": seed} for scale in (0.0, 0.5, 1.0, 2.0) for seed in SEEDS]},
+    columns=("scale", "seed", "kfac", "ekfac", "correlation"),
+    probe={"scale": 1.5, "seed": 17},
+)
+convolutions = Table(
+    "curvature",
+    "convolutions",
+    measure.measure_convolution,
+    {"laptop": lambda: [{"examples": 64, "seed": seed} for seed in SEEDS]},
+    columns=("examples", "seed", "kfc", "corrected", "diagonal"),
+    probe={"examples": 16, "seed": 17},
+)
+fields = Table(
+    "curvature",
+    "fields",
+    measure.measure_fields,
+    {"laptop": lambda: [{"seed": seed} for seed in SEEDS]},
+    columns=("seed", "direction", "mean_angle", "largest_angle", "longest", "order"),
+    probe={"seed": 17},
+)
