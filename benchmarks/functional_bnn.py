@@ -20,8 +20,8 @@ from nnlib.functional_bnn import (
     SpectralStein,
     WeightSpace,
 )
-from tenpapers.functional_bnn import extrapolate, sine, toy_prior
-from tenpapers.functional_bnn.toy import toy_network
+from tenpapers.functional_bnn.measure import extrapolate
+from tenpapers.functional_bnn.workloads import sine, toy_network, toy_prior
 
 ROUNDS = 15
 

@@ -24,6 +24,7 @@ OBJECTIVES = (
 SETS = (("training", 1), ("random", 30), ("mixed", 5), ("mixed", 30), ("adversarial", 30))
 ON_TABLES = (("exact GP", "batch"), ("weight-space VI", "batch"), ("fBNN", "batch"), ("fBNN", "data"))
 QUERIES = 10
+FITTED = 1e-4  # relative, between processors: of what stands on a prior whose evidence L-BFGS climbed
 
 
 def _toys(steps: int, device: str) -> Cells:
@@ -95,6 +96,7 @@ toys = Table(
     {"laptop": lambda: _toys(600, "cpu"), "paper": lambda: _toys(9000, "auto")},
     columns=("toy", "kernel", "method", "seed", "outside", "gp outside", "to gp", "sd ratio"),
     probe={"toy": "sine", "kernel": "RBF", "method": "fBNN", "steps": 10, "samples": 20, "seed": 7},
+    tolerance=FITTED,
 )
 measurement = Table(
     CHAPTER,
@@ -103,6 +105,7 @@ measurement = Table(
     {"laptop": lambda: _sets(600, (0,), "cpu"), "paper": lambda: _sets(9000, (0,), "auto")},
     columns=("strategy", "n_random", "outside", "to gp", "at data"),
     probe={"strategy": "adversarial", "n_random": 10, "kernel": "RBF", "steps": 4, "samples": 20, "seed": 7},
+    tolerance=FITTED,
 )
 strategies = Table(
     CHAPTER,
@@ -111,6 +114,7 @@ strategies = Table(
     {"laptop": lambda: _sets(600, (1, 2, 3), "cpu"), "paper": lambda: _sets(9000, (1, 2, 3), "auto")},
     columns=("strategy", "n_random", "seed", "outside", "to gp", "at data"),
     probe={"strategy": "random", "n_random": 10, "kernel": "RBF", "steps": 10, "samples": 20, "seed": 7},
+    tolerance=FITTED,
 )
 scores = Table(
     CHAPTER,
@@ -148,6 +152,7 @@ series = Table(
     {"laptop": lambda: _series("cpu"), "paper": lambda: _series("auto")},
     columns=("name", "method", "seed", "rmse", "log_likelihood", "coverage"),
     probe={"name": "airline", "method": "fBNN", "steps": 10, "samples": 20, "every": 3, "seed": 7},
+    tolerance=FITTED,
 )
 small = Table(
     CHAPTER,
@@ -157,6 +162,7 @@ small = Table(
     columns=("name", "split", "method", "kl_scale", "rmse", "log_likelihood", "coverage"),
     probe={"name": "diabetes", "split": 3, "method": "fBNN", "kl_scale": "data", "epochs": 1}
     | {"samples": 20, "prior_steps": 5},
+    tolerance=FITTED,
 )
 large = Table(
     CHAPTER,

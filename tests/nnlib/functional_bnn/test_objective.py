@@ -58,6 +58,18 @@ def test_gradient_of_the_surrogate_points_along_that_of_the_exact_kl():
         assert cosine(found, true) > 0.9
 
 
+def test_both_processes_are_seen_with_the_injected_noise():
+    """The surrogate by hand: the score of noisy values, and the density of a process with noise of that size."""
+    x, p = torch.linspace(0, 2, 5, dtype=torch.float64)[:, None], prior()
+    f = torch.randn(50, 5, generator=generator(), dtype=torch.float64)
+    found = kl_surrogate(f, x, p, injected_noise=0.3, eigenfunctions=0.9, generator=generator(1))
+    noisy = f + 0.3 * torch.randn(f.shape, generator=generator(1), dtype=torch.float64)
+    covariance = gram(p.kernel, x) + 0.09 * torch.eye(5).double()
+    density = torch.distributions.MultivariateNormal(torch.zeros(5).double(), covariance).log_prob(noisy)
+    score = SpectralStein(noisy, 0.9).score()
+    torch.testing.assert_close(found, (score * noisy).sum(1).mean() - density.mean(), rtol=1e-6, atol=1e-6)
+
+
 def test_gradient_gets_better_with_the_number_of_samples():
     errors = []
     for samples in (30, 800):

@@ -10,6 +10,7 @@ from nnlib.functional_bnn import (
     StochasticMLP,
     max_value_entropy,
     network_belief,
+    posterior,
     predict,
     process_belief,
 )
@@ -68,6 +69,9 @@ def test_belief_of_a_process_is_its_posterior_and_its_maxima_are_above_every_mea
     values = GaussianProcess(kernel).sample(points, 1, generator)[0]
     x, y = points[:10], values[:10]
     belief = process_belief(kernel, x, y, points, noise_sd, samples=4000, generator=generator)
+    mean, covariance = posterior(kernel, x, y, points, noise_sd)
+    torch.testing.assert_close(belief.mean, mean)
+    torch.testing.assert_close(belief.sd, covariance.diagonal().sqrt())
     assert (belief.mean[:10] - y).abs().max() < 3 * noise_sd
     assert bool((belief.sd[:10] < 1.5 * noise_sd).all()) and belief.sd.max() > 0.3
     assert belief.maxima.mean() > belief.mean.max()

@@ -40,6 +40,14 @@ def test_kl_never_falls_when_a_point_is_added():
     assert values[-1] > values[0] + 1
 
 
+def test_a_process_has_no_kl_to_itself_whatever_the_injected_noise():
+    x = torch.linspace(0, 2, 6, dtype=torch.float64)[:, None]
+    for noise in (0.1, 1.0):
+        assert abs(process_kl(kernel(0.8), kernel(0.8), x, noise).item()) < 1e-9
+    values = [process_kl(kernel(0.5), kernel(1.0), x, noise).item() for noise in (0.1, 0.3, 1.0)]
+    assert values[0] > values[1] > values[2] > 0  # noise makes two processes harder to tell apart
+
+
 def test_where_the_weights_determine_the_function_the_two_kls_are_equal():
     generator = torch.Generator().manual_seed(2)
     phi = torch.randn(6, 6, generator=generator, dtype=torch.float64)

@@ -210,6 +210,26 @@ def test_search_finds_the_top_of_a_hill(method):
     assert regret[-1] < 0.01 < regret[0]
 
 
+def test_queries_are_answered_with_the_noise_of_the_function(monkeypatch):
+    """The model is told values of the function at the queries, each with one draw of noise that it keeps."""
+    seen, land = [], hill(candidates=60)
+
+    class Recorder:
+        def __init__(self, landscape, seed):
+            pass
+
+        def belief(self, x, y):
+            seen.append(y + (x - 0.3).square().sum(1))  # the noise
+            zero = torch.zeros_like(land.values)
+            return zero, zero + 1, zero[:1] + 1
+
+    monkeypatch.setattr(measure, "ExactSearcher", Recorder)
+    search(land, "exact GP", queries=50)
+    assert [len(noise) for noise in seen] == list(range(3, 53))
+    torch.testing.assert_close(seen[-1][:3], seen[0])
+    assert 0.5 < seen[-1].std().item() / land.noise_sd < 1.5
+
+
 def test_exact_process_finds_the_top_of_a_hill_in_three_dimensions_sooner_than_chance():
     land = hill(3)
     found = [search(land, method, queries=12, seed=1)[-1].item() for method in ("exact GP", "random search")]
