@@ -217,7 +217,7 @@ def _ends(problem: str, profile: str) -> pd.DataFrame:
 
 
 def _when_spent(frame: pd.DataFrame, profile: str) -> pd.DataFrame:
-    frame = frame[frame.cost == frame.cost.max()]
+    frame = frame.loc[frame.groupby(["method", "seed"], sort=False).cost.idxmax()]
     of_all = frame.groupby("seed").method.nunique() == len(ALL)
     frame = frame[frame.seed.isin(list(of_all[of_all].index))]
     if frame.empty:

@@ -71,7 +71,7 @@ budget = Table(
     compare,
     {"laptop": lambda: _budgets(LAPTOP, "cpu"), "paper": lambda: _budgets(PAPER, "auto")},
     columns=("problem", "method", "seed", "cost", "validation_loss", "test_loss", "found", "took"),
-    probe={"problem": "MLP, digits", "method": "STN", "seed": 7, "trials": 4, "steps": 100, "dtype": "float64"},
+    probe={"problem": "MLP, digits", "method": "STN", "seed": 7, "trials": 3, "steps": 60, "dtype": "float64"},
     timed=("took",),
 )
 schedules = Table(
@@ -83,7 +83,7 @@ schedules = Table(
         "paper": lambda: [_study(PAPER_STUDY, 0, "auto")],
     },
     columns=("problem", "variant", "seed", "schedule", "value", "validation_loss", "test_loss"),
-    probe=STUDIES[0] | {"values": [0.0, 0.3], "variant": "STN", "seed": 7, "steps": 60},
+    probe=STUDIES[0] | {"values": [0.0, 0.3], "variant": "STN", "seed": 7, "steps": 30},
 )
 starts = Table(
     "self_tuning",
@@ -91,5 +91,5 @@ starts = Table(
     starts_of,
     {"laptop": _starts, "paper": _starts},
     columns=("problem", "start", "variant", "step", "value", "sigma"),
-    probe=FROM | {"start": 0.4, "variant": "Δ-STN", "steps": 200},
+    probe=FROM | {"start": 0.4, "variant": "Δ-STN", "steps": 120},
 )
