@@ -21,7 +21,7 @@ def papers(house: str) -> list[str]:
 
 
 FLOORS = {house: [*floors, papers(house)] for house, floors in SHARED.items()}
-FLOORS["tenpapers"].append(["__main__", "new_chapter"])
+FLOORS["tenpapers"] += [["new_chapter"], ["__main__"]]
 FLOOR = {house: {part: i for i, parts in enumerate(floors) for part in parts} for house, floors in FLOORS.items()}
 # What only the book needs: nnlib must work without.
 BOOK = "pandas sklearn joblib plotly ipywidgets anywidget IPython matplotlib jsonschema optuna sacrebleu".split()

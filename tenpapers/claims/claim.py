@@ -113,7 +113,9 @@ class Claim:
                 judgement = self.rule.judge(tested, self.paper, profile in self.same)
         exact = isinstance(self.rule, Exact)
         found["ours"] = {} if exact else {name: _recorded(value) for name, value in evidence.ours.items()}
-        found["tables"] = list(dict.fromkeys(table.name for table in tables))
+        # A table of another chapter is named with it.
+        named = (t.name if t.chapter == self.chapter else f"{t.chapter}.{t.name}" for t in tables)
+        found["tables"] = list(dict.fromkeys(named))
         found["data"] = list(dict.fromkeys(source for table in tables for source in table.read(profile).attrs["data"]))
         return {"verdict": judgement.verdict, "why": judgement.why} | found
 

@@ -20,7 +20,7 @@ from nnlib.curvature import (
     rescale,
 )
 from nnlib.models import MLP
-from tenpapers.claims import Claim, Direction, Evidence, Exact, Sample, Threshold, held_equal
+from tenpapers.claims import Claim, Direction, Evidence, Exact, Sample, Threshold, Unfair, held_equal
 from tenpapers.claims import sample as sample_of
 from tenpapers.claims.ledger import tables_of
 from tenpapers.curvature import runs
@@ -466,18 +466,22 @@ pi = Claim(
 )
 
 
-def _steps(profile: str, batch_size: int) -> dict[str, Sample]:
+def _steps(profile: str, batch_size: int, names: tuple[str, ...]) -> dict[str, Sample]:
     """Steps to a training loss of 0.05 on digits, by optimiser, on seeds that had no part in tuning."""
-    frame = tables_of("nqm")["by_seed"].read(profile, workload="digits", batch_size=batch_size, decay=0.0)
-    found = {}
-    for name in ("SGD", "Momentum", "Adam", "K-FAC"):
-        found[name] = sample_of(frame[frame.optimizer == name], "steps")
-    held_equal("seeds", {name: value.n for name, value in found.items()}, ours=found)
-    return found
+    where = {"workload": "digits", "optimizer": names, "batch_size": batch_size}
+    tables = tables_of("nqm")
+    frame, tuned = tables["by_seed"].read(profile, **where, decay=0.0), tables["networks"].read(profile, **where)
+    if len(at_end := tuned[~tuned.average & tuned.edge.str.contains("lr")]):
+        raise Unfair(f"best learning rate at the end of its grid: {', '.join(at_end.optimizer)} at B = {batch_size}")
+    held_equal("seeds", {name: (frame.optimizer == name).sum() for name in names})
+    if len(lost := frame[frame.steps.isna()]):
+        told = ", ".join(lost.optimizer.unique())
+        raise Unfair(f"{len(lost)} of {len(frame)} runs did not reach the target: {told} at B = {batch_size}")
+    return {name: sample_of(frame[frame.optimizer == name], "steps") for name in names}
 
 
 def _digits_steps(profile: str) -> Evidence:
-    found = _steps(profile, 512)
+    found = _steps(profile, 512, ("SGD", "Momentum", "Adam", "K-FAC"))
     return Evidence(found, {f"{name} less K-FAC": found[name] - found["K-FAC"] for name in ("SGD", "Momentum")})
 
 
@@ -496,10 +500,11 @@ digits_steps = Claim(
 
 
 def _digits_batch(profile: str) -> Evidence:
-    small, large = _steps(profile, 8), _steps(profile, 1400)
+    names = ("SGD", "K-FAC")
+    small, large = (_steps(profile, batch_size, names) for batch_size in (8, 1400))
     gains = {
         name: Sample(tuple(a / b for a, b in zip(small[name].values, large[name].values, strict=True)))
-        for name in small
+        for name in names
     }
     return Evidence(gains, {"K-FAC less SGD": gains["K-FAC"] - gains["SGD"]})
 

@@ -1,147 +1,26 @@
 """Does the noisy quadratic model predict real networks? Steps to a target, tuned for each optimiser and batch size.
 
-``measure_steps`` trains one network once; ``grid`` lists the runs of an experiment; ``tune`` picks, from the frame of
-all runs, the best hyperparameters for each optimiser and batch size. Another optimiser joins with one line in
-``OPTIMIZERS`` and one in the workload's ``lr``.
-
-Paper: arXiv 1907.04164. Chapter: ``book/nqm.ipynb``.
+``measure_steps`` trains one network once. ``tuned`` does so over a grid and several seeds and keeps the best settings,
+``repeated`` runs such settings again from seeds that had no part in choosing them, ``best_rates`` looks for the best
+learning rate of each seed alone. Paper: arXiv 1907.04164, section 4. Chapter: ``book/nqm.ipynb``.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from nnlib.curvature import KFAC, NonFiniteGradient, NotPositiveDefinite
-from nnlib.models import MLP, SmallCNN
+from nnlib import training
+from nnlib.curvature import NonFiniteGradient, NotPositiveDefinite
 from nnlib.modes import NonFiniteLoss
-from nnlib.training import Dataset, fit
-from tenpapers.data import load
+from nnlib.training import fit
+from tenpapers.nqm.workloads import DECAYS, MOMENTA, OPTIMIZERS, data_of, workload_of
 
-Factory = Callable[[nn.Module, float, float], torch.optim.Optimizer]  # (model, lr, momentum)
-
-
-def _sgd(model: nn.Module, lr: float, momentum: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
-
-
-def _adam(model: nn.Module, lr: float, momentum: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=(momentum, 0.999))
-
-
-def _kfac(model: nn.Module, lr: float, momentum: float) -> torch.optim.Optimizer:
-    often = {"update_factors_every": 1, "update_inverses_every": 5}  # runs are a few dozen steps at large batches
-    return KFAC(model, lr, damping=0.03, momentum=momentum, **often)
-
-
-OPTIMIZERS: dict[str, Factory] = {"SGD": _sgd, "Momentum": _sgd, "Adam": _adam, "K-FAC": _kfac}
-MOMENTA = {"SGD": (0.0,), "Momentum": (0.8, 0.95), "Adam": (0.9,), "K-FAC": (0.0, 0.8)}
-DECAYS = (0.8, 0.95, 0.98, 0.995)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A network, its data, and the loss that counts as reached.
-
-    Args:
-        data: Name for :func:`tenpapers.data.load`.
-        model: ``model(seed=..., dtype=..., device=...)`` builds the network.
-        split: Where the target is measured: ``train`` (all of it) or ``validation``.
-        target: Mean cross-entropy to reach: loss <= target.
-        batch_sizes: Those of the experiment.
-        lr: For each optimiser the middle of its grid, min(a * B^q, cap) as (a, q, cap). For all but Adam it is the
-            effective learning rate lr / (1 - momentum). A guess from trial runs; the grid around it is wide.
-        floor_steps: A run may take ``floor_steps + examples / B`` steps, then it counts as not having reached.
-        examples: See ``floor_steps``.
-        options: For :func:`tenpapers.data.load`.
-        dtype: Of parameters and data.
-    """
-
-    data: str
-    model: Callable[..., nn.Module]
-    split: str
-    target: float
-    batch_sizes: tuple[int, ...]
-    lr: dict[str, tuple[float, float, float]]
-    floor_steps: int
-    examples: int
-    options: dict[str, bool] = field(default_factory=dict)
-    dtype: torch.dtype = torch.float32
-
-    def max_steps(self, batch_size: int) -> int:
-        """The number of steps after which a run counts as not having reached the target."""
-        return self.floor_steps + self.examples // batch_size
-
-
-CNN_LR = {"SGD": (0.004, 1, 0.5), "Momentum": (0.004, 1, 2), "Adam": (0.0003, 0.5, 0.01), "K-FAC": (0.001, 0.75, 0.4)}
-WORKLOADS = {
-    "digits": Workload(
-        data="digits",
-        model=partial(MLP, [64, 64, 64, 10]),
-        split="train",
-        target=0.05,
-        batch_sizes=(8, 32, 128, 512, 1400),
-        lr={
-            "SGD": (0.03, 1, 0.6),
-            "Momentum": (0.025, 1, 2.2),
-            "Adam": (0.0022, 0.6, 0.03),
-            "K-FAC": (0.0065, 0.75, 0.7),
-        },
-        floor_steps=200,
-        examples=8_000,
-        dtype=torch.float64,
-    ),
-    "mnist": Workload(
-        data="mnist",
-        model=partial(MLP, [784, 64, 10]),
-        split="validation",
-        target=0.25,
-        batch_sizes=(32, 128, 512, 2048),
-        lr={
-            "SGD": (0.011, 1, 0.7),
-            "Momentum": (0.013, 1, 3.5),
-            "Adam": (0.003, 0.28, 0.016),
-            "K-FAC": (0.0045, 0.75, 0.4),
-        },
-        floor_steps=200,
-        examples=20_000,
-        options={"vendored": True},
-    ),
-    # The paper's size: a small CNN on the full sets, from $NNLIB_DATA or fetched. Learning rates are guesses to widen.
-    "mnist_cnn": Workload(
-        data="mnist",
-        model=SmallCNN,
-        split="validation",
-        target=0.04,
-        batch_sizes=tuple(2**k for k in range(4, 15)),
-        lr=CNN_LR,
-        floor_steps=500,
-        examples=1_200_000,
-        options={"download": True},
-    ),
-    "fashion_mnist_cnn": Workload(
-        data="fashion_mnist",
-        model=SmallCNN,
-        split="validation",
-        target=0.25,
-        batch_sizes=tuple(2**k for k in range(4, 15)),
-        lr=CNN_LR,
-        floor_steps=1000,
-        examples=2_400_000,
-        options={"download": True},
-    ),
-}
-
-
-def source(workload: str) -> str:
-    """Where a workload's data come from, in words; of data that would have to be fetched, only the name."""
-    work = WORKLOADS[workload]
-    return f"{work.data}, all of it" if work.options.get("download") else _data(workload).source
+Row = dict[str, Any]
+SPACING = 2**0.5  # ratio of neighbouring learning rates
+PATIENCE = 4  # a run whose settings are given may take so many times as long as one of a search
 
 
 def measure_steps(
@@ -154,7 +33,8 @@ def measure_steps(
     decays: Sequence[float] = DECAYS,
     max_steps: int | None = None,
     device: torch.device | str = "cpu",
-) -> list[dict[str, Any]]:
+    until: float = 0.0,
+) -> list[Row]:
     """Train once at constant learning rate; return the first step at which the target is reached.
 
     One run answers for the raw iterate and for every moving average of the iterates, xbar' = decay * xbar +
@@ -172,6 +52,7 @@ def measure_steps(
         decays: Decays of the averages, each in (0, 1).
         max_steps: By default the workload's.
         device: Where to train.
+        until: The run ends when this one reaches the target: 0 for the raw iterate, or one of ``decays``.
 
     Returns:
         One row for the raw iterate (``decay`` 0) and one for each average: ``decay``, ``steps`` (NaN where the target
@@ -186,27 +67,28 @@ def measure_steps(
     >>> [(row["decay"], row["steps"] < 100, row["diverged"]) for row in rows]
     [(0.0, True, False), (0.8, True, False)]
     """
-    for name, value, known in (("workload", workload, WORKLOADS), ("optimizer", optimizer, OPTIMIZERS)):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}: got {value!r}")
+    work = workload_of(workload)
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}: got {optimizer!r}")
     if not (lr > 0 and 0 <= momentum < 1):
         raise ValueError(f"lr must be positive and momentum in [0, 1): got lr={lr}, momentum={momentum}")
-    work = WORKLOADS[workload]
+    if until not in (0.0, *decays):
+        raise ValueError(f"until must be 0 or one of the decays {list(decays)}: got {until}")
     limit = work.max_steps(batch_size) if max_steps is None else max_steps
-    model = work.model(seed=seed, dtype=work.dtype, device=device)
+    model = work.model(seed=seed, dtype=work.dtype, device=training.device(str(device)))
     first: dict[float, int] = {}  # decay -> step
 
-    def note(rows: list[dict[str, Any]]) -> bool:
+    def note(rows: list[Row]) -> bool:
         for row in rows:
             if row["loss"] <= work.target:
                 first.setdefault(row["decay"], row["step"])
-        return 0.0 in first
+        return until in first
 
     diverged = False
     try:
         fit(
             model,
-            _data(workload),
+            data_of(workload),
             OPTIMIZERS[optimizer](model, lr, momentum),
             batch_size=batch_size,
             steps=limit,
@@ -222,12 +104,6 @@ def measure_steps(
     return [{"decay": d, "steps": float(first.get(d, np.nan)), "diverged": diverged} for d in (0.0, *decays)]
 
 
-@lru_cache(maxsize=4)
-def _data(workload: str) -> Dataset:
-    work = WORKLOADS[workload]
-    return load(work.data, **work.options)
-
-
 def evaluation_steps(max_steps: int, resolution: float = 0.04) -> list[int]:
     """Steps 1, 2, 3, ... with gaps that grow to ``resolution`` times the step, up to ``max_steps``.
 
@@ -240,47 +116,100 @@ def evaluation_steps(max_steps: int, resolution: float = 0.04) -> list[int]:
     return steps
 
 
-def grid(
-    workload: str, seeds: Sequence[int], spacing: float = 2**0.5, halfwidth: int = 2, device: str = "cpu"
-) -> list[dict[str, Any]]:
-    """The runs of an experiment, as cells for :func:`tenpapers.runs.sweep` over :func:`measure_steps`.
-
-    For every optimiser, batch size, momentum and seed, ``2 * halfwidth + 1`` learning rates: the workload's middle
-    times spacing^k, k = -halfwidth..halfwidth.
+def tuned(workload: str, optimizer: str, batch_size: int, seeds: int = 3, device: str = "cpu") -> list[Row]:
+    """The best settings of an optimiser at one batch size, without and with averaging, over a grid.
 
     Args:
         workload: A key of ``WORKLOADS``.
-        seeds: One run for each.
-        spacing: Ratio of neighbouring learning rates, above 1.
-        halfwidth: Learning rates on each side of the middle.
+        optimizer: A key of ``OPTIMIZERS``.
+        batch_size: As in :func:`measure_steps`.
+        seeds: Number of runs of each setting, from seeds 0, 1, ...
         device: Where to train.
 
     Returns:
-        Dicts of keywords for :func:`measure_steps`.
+        Two rows, those of :func:`tune`.
     """
-    work = WORKLOADS[workload]
+    frame = tune(_searched(workload, optimizer, batch_size, range(seeds), 2, device))
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def repeated(
+    workload: str,
+    optimizer: str,
+    batch_size: int,
+    lr: float,
+    momentum: float,
+    decay: float,
+    seeds: Sequence[int],
+    device: str = "cpu",
+) -> list[Row]:
+    """Steps to the target of given settings, one run a seed; each may take longer than a run of a search.
+
+    Args:
+        workload: A key of ``WORKLOADS``.
+        optimizer: A key of ``OPTIMIZERS``.
+        batch_size: As in :func:`measure_steps`.
+        lr: As in :func:`measure_steps`.
+        momentum: As in :func:`measure_steps`.
+        decay: Of the average whose steps are asked for; 0 for the raw iterate.
+        seeds: At best none of those that the settings were chosen by.
+        device: Where to train.
+
+    Returns:
+        One row a seed: ``seed`` and ``steps`` (NaN where the target was not reached).
+    """
+    limit, decays = PATIENCE * workload_of(workload).max_steps(batch_size), [decay] if decay else []
+    options = {"decays": decays, "max_steps": limit, "device": device, "until": decay}
+    runs = [measure_steps(workload, optimizer, batch_size, lr, momentum, seed, **options) for seed in seeds]
+    return [{"seed": seed, "steps": run[-1]["steps"]} for seed, run in zip(seeds, runs, strict=True)]
+
+
+def best_rates(workload: str, batch_size: int, seeds: Sequence[int], device: str = "cpu") -> list[Row]:
+    """SGD's best learning rate for each seed alone: how sure is the best learning rate?
+
+    The grid is wider than that of :func:`tuned`, since the best of one run scatters more than that of a median.
+
+    Args:
+        workload: A key of ``WORKLOADS``.
+        batch_size: As in :func:`measure_steps`.
+        seeds: One search each.
+        device: Where to train.
+
+    Returns:
+        One row a seed: ``seed``, ``lr``, ``steps``, and ``edge`` as in :func:`tune`.
+    """
+    frame = _searched(workload, "SGD", batch_size, seeds, 3, device, decays=())
+    best = {seed: tune(part).iloc[0] for seed, part in frame.groupby("seed", sort=False)}
+    return [{"seed": seed} | {name: row[name] for name in ("lr", "steps", "edge")} for seed, row in best.items()]
+
+
+def settings(workload: str, optimizer: str, batch_size: int, halfwidth: int = 2) -> list[tuple[float, float]]:
+    """What a search tries, as (lr, momentum): for each momentum the middle rate times SPACING^k, |k| <= halfwidth."""
+    work = workload_of(workload)
     return [
-        {
-            "workload": workload,
-            "optimizer": optimizer,
-            "batch_size": batch_size,
-            "lr": _middle(work, optimizer, batch_size, momentum) * spacing**k,
-            "momentum": momentum,
-            "seed": seed,
-            "device": device,
-        }
-        for optimizer in work.lr
-        for batch_size in work.batch_sizes
+        (work.middle(optimizer, batch_size, momentum) * SPACING**k, momentum)
         for momentum in MOMENTA[optimizer]
         for k in range(-halfwidth, halfwidth + 1)
-        for seed in seeds
     ]
 
 
-def _middle(work: Workload, optimizer: str, batch_size: int, momentum: float) -> float:
-    a, q, cap = work.lr[optimizer]
-    effective = min(a * batch_size**q, cap)
-    return effective if optimizer == "Adam" else effective * (1 - momentum)
+def _searched(
+    workload: str,
+    optimizer: str,
+    batch_size: int,
+    seeds: Sequence[int],
+    halfwidth: int,
+    device: str,
+    decays: Sequence[float] = DECAYS,
+) -> pd.DataFrame:
+    """All runs of a search: rows of :func:`measure_steps` with the settings and the seed of each."""
+    case = {"workload": workload, "optimizer": optimizer, "batch_size": batch_size}
+    return pd.DataFrame(
+        case | {"lr": lr, "momentum": momentum, "seed": seed} | row
+        for lr, momentum in settings(workload, optimizer, batch_size, halfwidth)
+        for seed in seeds
+        for row in measure_steps(**case, lr=lr, momentum=momentum, seed=seed, decays=decays, device=device)
+    )
 
 
 def tune(frame: pd.DataFrame) -> pd.DataFrame:
@@ -291,8 +220,7 @@ def tune(frame: pd.DataFrame) -> pd.DataFrame:
     and decay 0 is among the choices, so averaging never does worse.
 
     Args:
-        frame: Rows of :func:`measure_steps` beside the cells of :func:`grid`, as ``sweep`` returns them. Rows with an
-            ``error`` are left out.
+        frame: Rows of :func:`measure_steps`, each with its ``workload, optimizer, batch_size, lr, momentum, seed``.
 
     Returns:
         One row for each case: ``workload, optimizer, average, batch_size, lr, momentum, decay``; ``steps`` (median),
@@ -301,12 +229,11 @@ def tune(frame: pd.DataFrame) -> pd.DataFrame:
         A case that no hyperparameters solve has ``steps`` infinite.
 
     Raises:
-        ValueError: where no run succeeded, with the first error.
+        ValueError: for an empty frame.
     """
-    runs = frame[frame["error"].isna()] if "error" in frame else frame
-    if runs.empty:
-        raise ValueError(f"no run to choose from: {'the frame is empty' if frame.empty else frame['error'].iloc[0]}")
-    runs = runs.assign(steps=runs["steps"].fillna(np.inf))
+    if frame.empty:
+        raise ValueError("no run to choose from: the frame is empty")
+    runs = frame.assign(steps=frame["steps"].fillna(np.inf))
     case, chosen = ["workload", "optimizer", "batch_size"], ["momentum", "lr", "decay"]
     summary = runs.groupby([*case, *chosen])["steps"].agg(steps="median", low="min", high="max", seeds="count")
     summary = summary.reset_index()
@@ -315,15 +242,7 @@ def tune(frame: pd.DataFrame) -> pd.DataFrame:
         for average in (False, True):
             choices = tried if average else tried[tried["decay"] == 0]
             best = choices.sort_values(["steps", "lr", "decay", "momentum"], kind="stable").iloc[0]
-            rows.append(
-                {
-                    **best[case],
-                    "average": average,
-                    **best[chosen],
-                    **best.drop([*case, *chosen]),
-                    "edge": _edge(best, choices),
-                }
-            )
+            rows.append(best.to_dict() | {"average": average, "edge": _edge(best, choices)})
     return pd.DataFrame(rows).sort_values(["workload", "optimizer", "average", "batch_size"], ignore_index=True)
 
 

@@ -24,6 +24,7 @@ from nnlib.curvature import (
     kfac_norm,
     layer_index,
 )
+from nnlib.descent import descend
 from nnlib.models import MLP
 from nnlib.weight_decay import invariant_layers, make_optimizer, matched_lr, rescale_, weight_norms
 
@@ -56,41 +57,42 @@ def curvature_norm(method: str) -> float:
 
 def matched_runs(method: str, c: float = 3.7, steps: int = 10, **options: Any) -> float:
     """Losses of a run from theta against those from c theta with the matched learning rate and damping."""
-    x, y = _examples(120)
+    x, y = _examples(12 * steps)
     lr = {"SGD": 0.5, "Adam": 0.01}.get(method, 0.05)
-    found = []
-    for factor in (1.0, c):
+
+    def losses(factor: float) -> Tensor:
         model = _normalised([6, 8, 8, 3], factor)
         model.layers[-1].requires_grad_(False)  # it has no BatchNorm behind it
         own = {key: value / factor**2 if key == "damping" else value for key, value in options.items()}
         optimizer = make_optimizer(model, method, matched_lr(method, lr, factor), **own)
-        losses = []
-        for t in range(steps):
-            batch = slice(12 * t, 12 * t + 12)
-            loss = cross_entropy(model(x[batch]), y[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-        found.append(torch.stack(losses))
-    return _error(found[1], found[0])
+        batches, seen = zip(x.split(12), y.split(12), strict=True), []
+
+        def loss() -> Tensor:
+            inputs, labels = next(batches)
+            return cross_entropy(model(inputs), labels)
+
+        descend(loss, optimizer, steps, after=lambda _, value: seen.append(value))
+        return torch.stack(seen)
+
+    return _error(losses(c), losses(1.0))
 
 
 def growth(lr: float = 0.5, steps: int = 5) -> float:
     """|W'|^2 against |W|^2 + lr^2 |g|^2, for the layers under BatchNorm, over steps of SGD without decay."""
     model, (x, y) = _normalised([6, 8, 8, 3]), _examples()
-    optimizer = make_optimizer(model, "SGD", lr, momentum=0.0)
     layers, errors = invariant_layers(model), []
-    for _ in range(steps):
-        before = weight_norms(model, layers)
-        optimizer.zero_grad()
-        cross_entropy(model(x), y).backward()
-        optimizer.step()
+    norms = weight_norms(model, layers)
+
+    def compare(step: int, loss: Tensor) -> None:
         for name, norm in weight_norms(model, layers).items():
             layer = model.get_submodule(name)
             assert isinstance(layer, nn.Linear) and layer.weight.grad is not None
-            expected = before[name] ** 2 + lr**2 * float(layer.weight.grad.square().sum())
+            expected = norms[name] ** 2 + lr**2 * float(layer.weight.grad.square().sum())
             errors.append(abs(norm**2 / expected - 1))
+            norms[name] = norm
+
+    optimizer = make_optimizer(model, "SGD", lr, momentum=0.0)
+    descend(lambda: cross_entropy(model(x), y), optimizer, steps, after=compare)
     return max(errors)
 
 

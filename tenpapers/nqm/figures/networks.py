@@ -21,7 +21,7 @@ def networks(tuned: pd.DataFrame, workload: str = "digits") -> go.Figure:
     """Left: steps that a network needs, tuned at each batch size. Right: the model, Adam as p = 1/2, K-FAC as p = 3/4.
 
     Args:
-        tuned: as ``tenpapers.nqm.neural.tune`` returns it.
+        tuned: as the table ``tenpapers.nqm.runs.networks`` holds it.
         workload: which of its workloads to draw.
     """
     figure = make_subplots(

@@ -48,7 +48,7 @@ def risk_over_time(lr: float = 0.5, batch_size: int = 64, method: str = "SGD") -
         row=1,
         col=1,
     )
-    figure.add_hline(y=0.01, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=1)
+    figure.add_hline(y=0.01, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=1)  # pyright: ignore[reportArgumentType]
     groups = np.unique(
         np.geomspace(1, PROBLEM.dim, 13).round().astype(int)
     )  # edges of groups of i, each wider than the last

@@ -46,7 +46,7 @@ def schedule(batch_size: int = 256, power: float = 0.0, pieces: int = 50, target
         t = np.unique((share * total).round())
         risk = expected_risk(PROBLEM, method, t).at(batch_size)
         figure.add_scatter(x=t, y=risk, **style(name), **line, showlegend=False, row=1, col=2)
-    figure.add_hline(y=target, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=2)
+    figure.add_hline(y=target, line={"color": COLORS["neutral"], "width": 1, "dash": "dot"}, row=1, col=2)  # pyright: ignore[reportArgumentType]
     figure.update_xaxes(title_text="% of the run", row=1, col=1)
     figure.update_xaxes(title_text="step", row=1, col=2, rangemode="tozero")
     figure.update_yaxes(**LOG, row=1, col=1)

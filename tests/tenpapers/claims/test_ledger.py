@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 CLAIMS = {
     f"{chapter}.{name}": claim
     for chapter in CHAPTERS
-    
+
     for name, claim in claims_of(chapter).items()
 }
 

@@ -35,7 +35,7 @@ def complaints(content: dict) -> list[str]:
         for profile, entry in profiles.items():
             if (entry["verdict"] == NOT_ATTEMPTED) and (entry["ours"] or entry["tables"]):
                 found.append(f"{name}, {profile}: numbers of what was not attempted")
-            if set(entry["tables"]) - set(content["tables"]):
+            if {table for table in entry["tables"] if "." not in table} - set(content["tables"]):
                 found.append(f"{name}, {profile}: a table that is not there")
     if match := re.search(r"/(?:home|Users|root|tmp|work)/", json.dumps(content)):
         found.append(f"names a path of a machine: {match[0]}")
