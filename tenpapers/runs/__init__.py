@@ -5,20 +5,13 @@ one's own.
 """
 
 from tenpapers.runs.profiles import PROFILES, profile
-from tenpapers.runs.records import RecordMismatch, claims, record, recorded, recorded_table, table
 from tenpapers.runs.sweeps import sweep
 from tenpapers.runs.table import NotRun, Table
 
 __all__ = [
     "PROFILES",
     "NotRun",
-    "RecordMismatch",
     "Table",
-    "claims",
     "profile",
-    "record",
-    "recorded",
-    "recorded_table",
     "sweep",
-    "table",
 ]

@@ -164,3 +164,4 @@ def test_options_reach_kfac():
     optimizer = make_optimizer(MLP([2, 2]), "K-FAC-G", 0.1, damping=0.7, kl_clip=1e-3)
     assert isinstance(optimizer, KFAC) and (optimizer.fisher, optimizer.kl_clip) == ("gauss_newton", 1e-3)
     assert optimizer.param_groups[0]["damping"] == 0.7 and optimizer.decay is None
+    assert make_optimizer(MLP([2, 2]), "K-FAC-F", 0.1).fisher == "sampled"

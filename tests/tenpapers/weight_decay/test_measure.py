@@ -27,6 +27,24 @@ def test_learning_rate_drops_after_the_named_epochs():
     assert seen.to_dict() == pytest.approx({0: 0.1, 1: 0.1, 2: 0.01, 3: 0.01, 4: 0.001})
 
 
+def test_the_first_step_after_a_drop_has_the_lower_rate():
+    """Four steps an epoch."""
+    model, rates = net(), []
+    optimizer = make_optimizer(model, "SGD", 0.3)
+    optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    train(model, DATA, optimizer, drops=[1, 3], **SETTINGS)
+    assert rates == [0.3] * 4 + [0.3 / 10] * 8 + [0.3 / 10 / 10] * 4
+
+
+def test_each_epoch_begins_with_the_lengths_that_were_given_after_the_one_before():
+    """With a learning rate of nothing a layer keeps its length until the next one is given."""
+    model = net()
+    norms = {epoch: {"layers.1": float(epoch)} for epoch in (1, 2, 3)}
+    history = train(model, DATA, make_optimizer(model, "SGD", 1e-9), norms=norms, **SETTINGS)
+    seen = {row["epoch"]: row["layers.1"] for row in history.rows}
+    assert [seen[epoch] for epoch in (2, 3, 4)] == pytest.approx([1, 2, 3])
+
+
 @pytest.mark.parametrize("method", ["SGD", "K-FAC-G"])
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(method, tmp_path):
     """Stopped while looking after epoch 3: same weights and same history as an unbroken run, drops included."""
