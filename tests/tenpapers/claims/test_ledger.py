@@ -11,12 +11,7 @@ from tenpapers.runs.store import committed
 from tenpapers.runs.table import RECORDED
 
 ROOT = Path(__file__).parents[3]
-CLAIMS = {
-    f"{chapter}.{name}": claim
-    for chapter in CHAPTERS
-
-    for name, claim in claims_of(chapter).items()
-}
+CLAIMS = {f"{chapter}.{name}": claim for chapter in CHAPTERS for name, claim in claims_of(chapter).items()}
 
 
 def numbers(ours):

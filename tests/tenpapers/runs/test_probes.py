@@ -7,11 +7,7 @@ import pytest
 from tenpapers.claims.ledger import CHAPTERS, tables_of
 from tenpapers.runs.store import committed, plain
 
-TABLES = {
-    f"{chapter}.{name}": table
-    for chapter in CHAPTERS
-    for name, table in tables_of(chapter).items()
-}
+TABLES = {f"{chapter}.{name}": table for chapter in CHAPTERS for name, table in tables_of(chapter).items()}
 
 
 @pytest.mark.parametrize("name", TABLES)
