@@ -56,6 +56,16 @@ def test_forward_is_the_circular_convolution_with_the_weight(k):
     torch.testing.assert_close(layer(x)[0], expected)
 
 
+@pytest.mark.filterwarnings("ignore:BCOPConv on")
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_zeros_around_an_image_are_what_zero_padding_is(k):
+    """The same pixels as with circular padding, where that sees nothing but zeros; even kernels notice the side."""
+    around = [BCOPConv(2, 3, k, bias=False, padding_mode=mode, dtype=F64) for mode in ("zeros", "circular")]
+    x = random(1, 2, 5, 5)
+    padded, wrapped = around[0](x), around[1](torch.nn.functional.pad(x, (k, k, k, k)))
+    torch.testing.assert_close(padded, wrapped[..., k : k + 5, k : k + 5])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_singular_values_are_within_1e_5_of_one_after_training(dtype):
     """Breaks if Björck stops early on weights that have left the orthogonal matrices, or the projectors are not."""

@@ -23,6 +23,7 @@ def test_a_critic_climbs_towards_the_distance_and_never_exceeds_it(constraint):
     assert [row["step"] for row in history] == list(range(1, 81))
     p, q = circle(90, torch.Generator().manual_seed(1))
     value = dual_value(critic, p, q).item()
+    assert lipschitz_constant(critic) <= 1 + 1e-5
     # What is 1-Lipschitz in the inf-norm is so in the 2-norm, which is larger.
     assert 0.4 < value <= exact_distance(p, q) * lipschitz_constant(critic) * (1 + 1e-5)
     assert history[-1]["estimate"] > history[0]["estimate"] + 0.3
