@@ -104,7 +104,9 @@ def measure_fields(seed: int = 0) -> list[dict[str, Any]]:
     for name in DIRECTIONS:
         step = found[name]
         length = np.linalg.norm(step, axis=1)
-        angle = np.degrees(np.arccos(np.clip((step * towards).sum(1) / length / distance, -1, 1)))
+        a, b = step / length[:, None], towards / distance[:, None]
+        # Not the arc cosine of a'b, which turns rounding into 1e-6 degrees where the directions are the same.
+        angle = np.degrees(2 * np.arctan2(np.linalg.norm(a - b, axis=1), np.linalg.norm(a + b, axis=1)))
         ratio = (length / distance).round(9)  # the natural gradient's are 1, but for rounding
         order = float("nan") if np.ptp(ratio) == 0 else float(spearmanr(ratio, found["loss"]).statistic)
         rows.append({"direction": name, "mean_angle": float(angle.mean()), "largest_angle": float(angle.max())})

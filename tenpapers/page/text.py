@@ -107,7 +107,7 @@ def table(frame: pd.DataFrame | list[dict[str, Any]]) -> Table:
     SGD     1,234  0.100
     EMA       567  0.250
     """
-    if isinstance(frame, list):
+    if isinstance(frame, list) and all(isinstance(row, dict) for row in frame):
         frame = pd.DataFrame(frame)
     if not isinstance(frame, pd.DataFrame) or frame.columns.empty:
         raise ValueError(f"table() shows a pandas DataFrame with at least one column: got {type(frame).__name__}")

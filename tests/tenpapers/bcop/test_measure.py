@@ -232,10 +232,14 @@ def test_an_orthogonal_critic_comes_closer_than_the_others():
     assert bound["BCOP"] > 1.2 * max(bound["RKO"], bound["OSSN"], relu)
 
 
-def test_training_breaks_the_constraint_of_a_fast_ossn_critic_and_never_that_of_bcop():
-    """Why OSSN's estimates explode: its power iteration lags behind the weights."""
-    constants = {method: brief_critic(method, 1e-2)["constant"] for method in ("BCOP", "OSSN")}
-    assert constants["OSSN"] > 1.3 and constants["BCOP"] < 1 + 1e-9
+def test_training_breaks_the_constraint_of_an_ossn_critic_and_never_that_of_bcop():
+    """Why OSSN's estimates explode: its power iteration lags behind the weights.
+
+    At a slow rate, where the run is the same on any processor; at 0.01 the last bit decides its third digit.
+    """
+    brief = SHORT | {"steps": 10, "lr": 1e-3, "activation": "ReLU"}
+    constants = {method: critic("digits", method, 7, **brief)["constant"] for method in ("BCOP", "OSSN")}
+    assert constants["OSSN"] > 1.05 and constants["BCOP"] < 1 + 1e-9
 
 
 def test_a_critic_that_diverges_has_no_estimate(monkeypatch):

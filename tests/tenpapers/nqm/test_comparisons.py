@@ -25,6 +25,7 @@ class Recorded:
 
     def __init__(self, rows):
         self.frame = pd.DataFrame(rows)
+        self.frame.attrs["waiting"] = 0
 
     def read(self, profile):
         assert profile == "laptop"
