@@ -6,7 +6,9 @@
 import os
 from collections.abc import Callable, Container
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor, nn
@@ -69,11 +71,18 @@ class Checkpoint:
         """Put everything back as it was; the step it was saved at (0 where there is no file), and whether it had ended.
 
         Raises:
-            ValueError: where the file was made by a run that was asked for something else, or has other parts.
+            ValueError: where the file was made by a run that was asked for something else, has other parts, or is no
+                whole checkpoint.
         """
         if not self.path.exists():
             return 0, False
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            whole = {"step", "stopped", "asked", "random", "parts"} <= set(state)
+        except (RuntimeError, EOFError, OSError, TypeError, UnpicklingError, BadZipFile):
+            whole = False
+        if not whole:
+            raise ValueError(f"{self.path} is no whole checkpoint: delete it, or choose another file")
         if state["asked"] != self.asked:
             raise ValueError(
                 f"checkpoint {self.path} was made with {state['asked']}, not {self.asked}: choose another file"
@@ -123,7 +132,7 @@ def descend(
 
     Raises:
         NonFiniteLoss: at the first step whose loss is infinite or not a number, naming it.
-        ValueError: for a negative number of steps.
+        ValueError: for a negative number of steps, or a checkpoint that has already taken more.
 
     Chapter: all.
 
@@ -134,6 +143,8 @@ def descend(
     if steps < 0:
         raise ValueError(f"the number of steps must not be negative: got {steps}")
     step, stopped = checkpoint.load() if checkpoint is not None else (0, False)
+    if checkpoint is not None and step > steps:
+        raise ValueError(f"checkpoint {checkpoint.path} has taken {step} steps, more than the {steps} asked for")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     unseen: list[Tensor] = []  # losses not yet looked at
     bar = tqdm(initial=step, total=steps, disable=None if progress is None else not progress)

@@ -68,7 +68,7 @@ class History:
 
     Args:
         rows: One for each evaluation, averaging decay and split: ``step, decay, split, loss, accuracy``.
-            ``decay`` 0 is the raw iterate; ``accuracy`` is there for class labels only.
+            ``decay`` 0 is the raw iterate; ``accuracy`` is there for classifiers only.
         steps: Number of optimiser steps taken.
         averages: The averaged network for each decay.
         best_step: With ``keep_best``, the evaluation whose weights the model was given at the end.
@@ -95,25 +95,39 @@ def device(name: str = "auto") -> torch.device:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, loss: Loss = nn.functional.cross_entropy) -> dict[str, float]:
-    """Mean loss over a whole split and, where targets are class labels, the accuracy; in evaluation mode.
+    """Mean loss over a whole split and, for a classifier, the accuracy; in evaluation mode.
 
     Args:
-        model: Maps x, shape (n, ...), to outputs, shape (n, classes) or as ``loss`` wants them.
-        split: Inputs and targets, on the model's device.
+        model: Maps x, shape (n, ...), to outputs, shape (n, classes, ...) or as ``loss`` wants them.
+        split: Inputs and targets, at least one, on the model's device.
         loss: Mean loss of a batch: ``loss(outputs, targets)``.
 
     Returns:
-        ``{"loss": ..., "accuracy": ...}``.
+        ``{"loss": ..., "accuracy": ...}``; the accuracy, the share of labels with the largest output, only where targets
+        are labels, shape (n, ...), and outputs have one more axis of two classes or more, shape (n, classes, ...).
+
+    Raises:
+        ValueError: the split is empty, or has not as many inputs as targets.
     """
-    total, correct = 0.0, 0
-    labels = not split.y.is_floating_point()
+    n = len(split.y)
+    if n == 0 or len(split.x) != n:
+        raise ValueError(f"a split has as many inputs as targets, at least one: got {len(split.x)} and {n}")
+    total, correct, labels = 0.0, 0, 0
     with evaluating(model):
         for x, y in zip(split.x.split(10_000), split.y.split(10_000), strict=True):  # bounds the memory, not the result
             outputs = model(x)
             total += loss(outputs, y).item() * len(y)
-            if labels:
+            if _of_classes(outputs, y):
                 correct += (outputs.argmax(1) == y).sum().item()
-    return {"loss": total / len(split.y)} | ({"accuracy": correct / len(split.y)} if labels else {})
+                labels += y.numel()
+    return {"loss": total / n} | ({"accuracy": correct / labels} if labels else {})
+
+
+def _of_classes(outputs: Any, y: Tensor) -> bool:
+    """Whether these are scores of two classes or more, (n, classes, ...), for whole labels (n, ...)."""
+    if not isinstance(outputs, Tensor) or outputs.dim() < 2 or outputs.shape[1] < 2 or y.is_floating_point():
+        return False
+    return outputs.shape[:1] + outputs.shape[2:] == y.shape
 
 
 def fit(
@@ -130,7 +144,7 @@ def fit(
     decays: Sequence[float] = (),
     splits: Sequence[str] = ("train", "validation"),
     evaluate_at: Iterable[int] | None = None,
-    stop: Callable[[list[dict[str, Any]]], bool] | None = None,
+    stop: Callable[[list[dict[str, Any]]], bool | None] | None = None,
     schedule: LRScheduler | None = None,
     keep_best: bool = False,
     checkpoint: str | os.PathLike | None = None,
@@ -154,9 +168,10 @@ def fit(
         seed: Of the permutations.
         device: Where to train; by default where the model is.
         decays: For each, an exponential moving average of the iterates is kept and measured; each in (0, 1).
-        splits: Which splits to measure.
+        splits: Which splits to measure; an empty one is left out.
         evaluate_at: Steps to measure at, 0 being before the first; by default the end of each epoch and of training.
-        stop: Called with the rows of each evaluation, to which it may add columns; training ends where it returns True.
+        stop: Called with the rows of each evaluation, to which it may add columns, with the model in the mode it trains
+            in; training ends where it returns True.
         schedule: A learning-rate schedule of the optimiser, in steps.
         keep_best: Give the model, at the end, its weights at the evaluation of lowest validation loss.
         checkpoint: File to save to, and to go on from where it exists: the result equals that of an unbroken run.
@@ -168,7 +183,7 @@ def fit(
 
     Raises:
         NonFiniteLoss: at the first step whose loss is infinite or not a number, naming it.
-        ValueError: for arguments out of range, or a checkpoint that was made with others.
+        ValueError: for arguments out of range, or a checkpoint that was made with others, is longer or is broken.
 
     Chapter: ``book/nqm.ipynb``.
 
@@ -187,8 +202,11 @@ def fit(
         raise ValueError(f"give either steps or epochs: got steps={steps}, epochs={epochs}")
     if not all(0 < decay < 1 for decay in decays):
         raise ValueError(f"decays must lie between 0 and 1, both excluded: got {list(decays)}")
+    if unknown := set(splits) - {"train", "validation", "test"}:
+        raise ValueError(f"splits must be of train, validation and test: got {', '.join(sorted(unknown))}")
+    splits = [name for name in splits if len(getattr(data, name).y)]
     if keep_best and "validation" not in splits:
-        raise ValueError(f"keep_best needs the validation split to be measured: got splits={list(splits)}")
+        raise ValueError(f"keep_best needs a validation split that is measured and not empty: measured are {splits}")
     per_epoch = n // batch_size
     total = steps if steps is not None else (epochs or 0) * per_epoch
     if total < 0:
@@ -223,7 +241,7 @@ def fit(
             if run.best is None or value < run.best["loss"]:
                 weights = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
                 run.best = {"loss": value, "step": step, "weights": weights}
-        return stop is not None and stop(rows)
+        return stop is not None and bool(stop(rows))
 
     def minibatch_loss() -> Tensor:
         position = run.step % per_epoch

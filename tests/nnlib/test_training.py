@@ -1,6 +1,7 @@
 """Claims about ``nnlib.training``: the steps are those of the definition, seeded, resumable, and it fails aloud."""
 
 import copy
+import math
 import os
 
 import pandas as pd
@@ -193,6 +194,104 @@ def test_stopped_run_stays_stopped_when_read_back(data, tmp_path):
     assert [train(data, **options)[1].steps for _ in range(2)] == [7, 7]
 
 
+def scheduled(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+
+
+def test_schedule_is_stepped_once_a_step(data):
+    """Against the definition: the rates of a run are those of the schedule. Breaks if it is stepped by epochs."""
+    model = network()
+    optimizer, schedule = scheduled(model)
+    rates = []
+    optimizer.register_step_pre_hook(lambda made, *_: rates.append(made.param_groups[0]["lr"]))
+    fit(model, data, optimizer, batch_size=16, steps=20, schedule=schedule, progress=False)
+    assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 20)) for step in range(20)])
+
+
+def test_resumed_run_with_a_schedule_and_dropout_equals_an_unbroken_one(data, tmp_path):
+    """Cut between two saves. Breaks if the schedule's step or the state of the global generator is not kept."""
+
+    def run(model, seed, **options):
+        torch.manual_seed(seed)  # what dropout draws from
+        optimizer, schedule = scheduled(model)
+        return fit(model, data, optimizer, batch_size=16, steps=20, schedule=schedule, progress=False, **options)
+
+    def with_dropout():
+        return nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+
+    def interrupt(rows):
+        if rows[0]["step"] == 13:
+            raise Interrupted
+
+    first = with_dropout()
+    start = copy.deepcopy(first)
+    run(first, 3)
+    saving = {"checkpoint": tmp_path / "run.pt", "checkpoint_every": 5}
+    with pytest.raises(Interrupted):
+        run(copy.deepcopy(start), 3, stop=interrupt, evaluate_at=range(21), **saving)
+    resumed = with_dropout()
+    run(resumed, 4, evaluate_at=range(21), **saving)
+    assert torch.equal(weights(first), weights(resumed)) and not torch.equal(weights(first), weights(start))
+
+
+def test_checkpoint_that_has_taken_more_steps_is_refused(data, tmp_path):
+    """A result after 20 steps is no result after 10."""
+    train(data, steps=20, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match=r"run.pt has taken 20 steps, more than the 10 asked for"):
+        train(data, steps=10, checkpoint=tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize("content", ["cut off", "empty", "text", "another file of torch"])
+def test_file_that_is_no_checkpoint_is_named(data, tmp_path, content):
+    path = tmp_path / "run.pt"
+    train(data, steps=2, checkpoint=path)
+    if content == "another file of torch":
+        torch.save({"weights": torch.ones(2)}, path)
+    else:
+        path.write_bytes({"cut off": path.read_bytes()[:-100], "empty": b"", "text": b"not a file of torch"}[content])
+    with pytest.raises(ValueError, match=r"run.pt is no whole checkpoint"):
+        train(data, checkpoint=path)
+
+
+def test_checkpoint_of_another_learning_rate_is_refused(data, tmp_path):
+    train(data, "sgd", checkpoint=tmp_path / "run.pt")
+    model = network()
+    with pytest.raises(ValueError, match=r"'lr': 0.1.* choose another file"):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+        fit(model, data, optimizer, batch_size=16, steps=20, checkpoint=tmp_path / "run.pt", progress=False)
+
+
+CLASSES = torch.tensor([[2.0, -1.0], [-1.0, 2.0], [2.0, -1.0], [-1.0, 2.0]])  # (4, 2): scores of a perfect classifier
+
+
+@pytest.mark.parametrize(
+    ("outputs", "y", "accuracy"),
+    [
+        (CLASSES, torch.tensor([0, 1, 0, 1]), 1.0),
+        (CLASSES, torch.tensor([[0], [1], [0], [1]]), None),  # a column: n x n comparisons if it were broadcast
+        (CLASSES[:, :1], torch.tensor([0, 1, 0, 1]), None),  # one logit has no largest
+        (CLASSES[:, :, None, None].expand(4, 2, 5, 5), torch.tensor([0, 1, 0, 0])[:, None, None].expand(4, 5, 5), 0.75),
+        (CLASSES, torch.tensor([0.0, 1, 0, 1]), None),
+    ],
+)
+def test_accuracy_is_a_share_of_labels_or_not_given(outputs, y, accuracy):
+    """Breaks if labels are broadcast against predictions, or whole maps are counted as one label."""
+    found = evaluate(nn.Identity(), Split(outputs, y), loss=lambda outputs, targets: outputs.mean())
+    assert found.get("accuracy") == accuracy
+
+
+def test_empty_split_is_left_out_and_never_divided_by(data):
+    model, nothing = network(), Split(torch.empty(0, 2).double(), torch.empty(0, dtype=torch.long))
+    without = Dataset(data.train, nothing, nothing, {}, "clouds", "none")
+    _, history = train(without, model=model)
+    assert {row["split"] for row in history.rows} == {"train"}
+    with pytest.raises(ValueError, match="keep_best needs a validation split"):
+        train(without, keep_best=True)
+    with pytest.raises(ValueError, match="at least one: got 0 and 0"):
+        evaluate(model, nothing)
+
+
 @pytest.mark.parametrize("change", [{"batch_size": 10}, {"seed": 1}, {"decays": [0.5]}])
 def test_checkpoint_of_another_run_is_refused(data, tmp_path, change):
     train(data, checkpoint=tmp_path / "run.pt")
@@ -252,7 +351,8 @@ def test_non_finite_run_does_not_overwrite_the_last_good_checkpoint(data, tmp_pa
         ({"steps": -1}, "must not be negative"),
         ({"decays": [1.0]}, "between 0 and 1"),
         ({"decays": [0.0]}, "between 0 and 1"),
-        ({"keep_best": True, "splits": ["train"]}, "keep_best needs the validation split"),
+        ({"keep_best": True, "splits": ["train"]}, "keep_best needs a validation split"),
+        ({"splits": ["valid"]}, "splits must be of train, validation and test: got valid"),
     ],
 )
 def test_arguments_out_of_range_are_refused_before_any_step(data, options, message):
