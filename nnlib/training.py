@@ -103,8 +103,8 @@ def evaluate(model: nn.Module, split: Split, loss: Loss = nn.functional.cross_en
         loss: Mean loss of a batch: ``loss(outputs, targets)``.
 
     Returns:
-        ``{"loss": ..., "accuracy": ...}``; the accuracy, the share of labels with the largest output, only where targets
-        are labels, shape (n, ...), and outputs have one more axis of two classes or more, shape (n, classes, ...).
+        ``{"loss": ..., "accuracy": ...}``; the accuracy, the share of labels with the largest output, only for whole
+        targets, shape (n, ...), whose outputs have one axis more of two classes or more, shape (n, classes, ...).
 
     Raises:
         ValueError: the split is empty, or has not as many inputs as targets.

@@ -58,6 +58,7 @@ def test_chapter_has_every_section_of_the_template(path):
     wanted = {"Setting", "From scratch", "Paper and ours", "What breaks", "Exercises", "Quiz", "Take-away"}
     assert wanted <= set(headings)
     assert "{div} card-table" in text and "Notes for teachers" in text and "{math}" in text
+    assert f"\nCode\n: method {{py:mod}}`nnlib.{path.stem}`" in text  # one step from the page to its code
     assert code.count("explore(") >= 2 and "quiz(" in code and "assert_close(" in code
     assert text.count("{exercise}") >= 3
     assert text.count("{solution-start}") == text.count("{solution-end}") == text.count("{exercise}")

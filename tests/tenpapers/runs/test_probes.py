@@ -24,7 +24,8 @@ def test_probe_gives_the_recorded_answer(name):
         for column in compared:
             a, b = again[column], was[column]
             if isinstance(b, float) and isinstance(a, float | int):
-                assert math.isclose(a, b, rel_tol=table.tolerance, abs_tol=1e-3 * table.tolerance), (number, column, a, b)
+                near = math.isclose(a, b, rel_tol=table.tolerance, abs_tol=1e-3 * table.tolerance)
+                assert near, (number, column, a, b)
             else:
                 assert a == b, (number, column, a, b)
 
