@@ -144,7 +144,7 @@ class Claim:
         rows = [("paper", self.said_by_paper())] if self.paper else []
         rows += [(title, say(entry["ours"])) for title, entry in self._shown() if entry["ours"]]
         if self.equal:
-            rows.append(("held equal", self.equal))
+            rows.append(("must be equal", self.equal))
         listed = "".join(f"<dt>{escape(title)}</dt><dd>{escape(told)}</dd>" for title, told in rows)
         verdicts = "".join(
             f'<p class="claim-verdict" data-verdict="{escape(entry["verdict"])}">'
@@ -231,7 +231,7 @@ def say(numbers: Mapping[str, Any]) -> str:
             text = f"{number(value['mean'])} {error}" if error != "one run" else f"{number(value['mean'])} ({error})"
         else:
             text = number(value)
-        told.append(f"{name} {text}" if name else text)
+        told.append(f"{name}: {text}" if name else text)
     return " · ".join(told)
 
 

@@ -138,11 +138,11 @@ def test_a_box_shows_statement_figure_numbers_and_verdict(results):
     recorded({"verdict": TREND, "why": "ahead", "ours": numbers, "tables": ["losses"], "data": ["digits"]})
     box = claim(paper={"gain": 2.5}, certainty="read off a figure", equal="steps")
     text = repr(box)
-    assert "paper: gain 2.50 (read off a figure)" in text
-    assert f"ours: gain 2.00 ± 0.12 · runs 3 · {TREND} (ahead)" in text
+    assert "paper: gain: 2.50 (read off a figure)" in text
+    assert f"ours: gain: 2.00 ± 0.12 · runs: 3 · {TREND} (ahead)" in text
     html = box._repr_html_()
     assert (
-        "&lt;by far&gt;" in html and f'data-verdict="{TREND}"' in html and "<dt>held equal</dt><dd>steps</dd>" in html
+        "&lt;by far&gt;" in html and f'data-verdict="{TREND}"' in html and "<dt>must be equal</dt><dd>steps</dd>" in html
     )
     assert show(box, box)._repr_html_().count("<aside") == 2
 
@@ -157,7 +157,7 @@ def test_one_run_is_said(results):
             "data": [],
         }
     )
-    assert "gain 2.00 (one run)" in repr(claim())
+    assert "gain: 2.00 (one run)" in repr(claim())
 
 
 def test_a_users_own_run_stands_beside_the_books_and_never_over_it(results, tmp_path_factory, monkeypatch):
@@ -167,7 +167,7 @@ def test_a_users_own_run_stands_beside_the_books_and_never_over_it(results, tmp_
     assert "your" not in repr(claim())
     recorded({"verdict": UNDECIDED, "why": "near", "ours": {"gain": 0.1}, "tables": [], "data": []})
     text = repr(claim())
-    assert "ours: gain 2.00" in text and f"your laptop run: gain 0.100 · {UNDECIDED}" in text
+    assert "ours: gain: 2.00" in text and f"your laptop run: gain: 0.100 · {UNDECIDED}" in text
     assert json.loads((results / "demo.json").read_text())["claims"]["lower"]["laptop"]["why"] == "ahead"
 
 
