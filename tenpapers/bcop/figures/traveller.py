@@ -52,7 +52,8 @@ def gradient_traveller(method: str = "RKO", activation: str = "MaxMin", kernel_s
         alt=(
             "The norm of a gradient, on a logarithmic axis, over the number of layers it has passed on its way "
             "back. With MaxMin, BCOP is a level line at 1; OSSN and SVCM fall along straight lines, RKO along the "
-            "steepest. With ReLU all fall, BCOP least. With kernels of size 1 the methods all keep the norm."
+            "steepest. With ReLU all fall, BCOP least. With kernels of size 1 all four methods are "
+            "the same: with MaxMin the norm is kept."
         ),
         summary=(
             f"{method} with {activation}, {kernel_size} × {kernel_size}: after {DEPTH} layers {number(left)} of the "

@@ -35,7 +35,7 @@ def learning_rates(power: float = 0.0, target: float = 0.01) -> go.Figure:
         alt=(
             "Best learning rate over the batch size, on logarithmic axes. SGD's follows the line of "
             "proportionality up to a batch size of about 500 and then saturates just under 2. Momentum's "
-            "effective learning rate coincides with it and goes on rising to about 80; its plain learning rate "
+            "effective learning rate coincides with it and goes on rising to about 90; its plain learning rate "
             "saturates below 4."
         ),
     )

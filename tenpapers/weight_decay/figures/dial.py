@@ -74,9 +74,9 @@ def dial(method: str = "SGD", weight_decay: float = 0.0, lr: float = 0.1) -> go.
         "weight-decay-dial",
         alt=(
             "Two panels over the steps of a walk on a scale-invariant loss, on logarithmic axes. Left, the length of "
-            "the weights: without decay it grows for ever, with decay it settles. Right, the angle by which a step "
-            "turns the weights: without decay it shrinks as the weights grow, with decay it settles at a dotted line "
-            "that is the same for SGD, Adam and K-FAC, nearly."
+            "the weights: without decay it grows for ever, with decay it settles (K-FAC's goes to zero under strong "
+            "decay). Right, the angle by which a step turns the weights: without decay it shrinks as the weights "
+            "grow, with decay it settles at a dotted line that is the same for SGD, Adam and K-FAC, nearly."
         ),
         summary=told + ".",
         narrow=stack(figure),
