@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from nnlib.cholesky import cholesky
 from nnlib.natural_gradient.two_layer import infinite_gram
 
 
@@ -95,7 +96,5 @@ def _solve(G: Tensor, y: Tensor) -> Tensor:
     """G^-1 y of a positive definite G, shape (n,)."""
     if G.shape != (len(y), len(y)):
         raise ValueError(f"G must have a row and a column for each of the {len(y)} targets: got {tuple(G.shape)}")
-    factor, failed = torch.linalg.cholesky_ex(G)
-    if failed:
-        raise ValueError("G must be positive definite: two inputs may be parallel")
-    return torch.cholesky_solve(y[:, None], factor)[:, 0]
+    L = cholesky(G, "G must be positive definite: two inputs may be parallel")
+    return torch.cholesky_solve(y[:, None], L)[:, 0]

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nnlib.cholesky import cholesky
 from nnlib.curvature import factors
 from nnlib.weight_decay.invariance import Length
 
@@ -51,9 +52,7 @@ def damped_direction(curvature: Tensor, gradient: Tensor, damping: float) -> Ten
     if not (damping >= 0 and gradient.norm() > 0):
         raise ValueError(f"damping must not be negative and the gradient not zero: got {damping} and {gradient}")
     damped = curvature + damping * torch.eye(len(gradient), dtype=gradient.dtype, device=gradient.device)
-    L, info = torch.linalg.cholesky_ex(damped)
-    if info.item() != 0:
-        raise ValueError(f"the damped curvature is not positive definite with damping {damping}: raise it")
+    L = cholesky(damped, f"the damped curvature is not positive definite with damping {damping}: raise it")
     step = torch.cholesky_solve(gradient[:, None], L)[:, 0]
     return step / step.norm()
 

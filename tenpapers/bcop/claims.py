@@ -624,7 +624,7 @@ explosion = Claim(
     paper={"OSSN, STL-10, MaxMin, lr 0.01: smallest estimate": 5.9e4, "largest": 1.65e7, "BCOP there": 9.39},
     certainty="printed",
     same=(),
-    test=MEASURE + "test_training_breaks_the_constraint_of_a_fast_ossn_critic_and_never_that_of_bcop",
+    test=MEASURE + "test_training_breaks_the_constraint_of_an_ossn_critic_and_never_that_of_bcop",
 )
 
 

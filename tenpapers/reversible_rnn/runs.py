@@ -3,6 +3,7 @@
 from nnlib.reversible_rnn import CONTEXTS
 from tenpapers.reversible_rnn.language import language as language_run
 from tenpapers.reversible_rnn.repeat import repeat_task
+from tenpapers.reversible_rnn.reversal import reversal as reversal_run
 from tenpapers.reversible_rnn.translation import translation as translation_run
 from tenpapers.runs import Table
 
@@ -12,6 +13,7 @@ PRIDE, KING_JAMES, WORDS = BOOKS = (
     "Pride and Prejudice, words",
 )
 SEEDS = (0, 1, 2)
+UNDONE = 60  # steps
 
 
 def _repeats(lengths):
@@ -40,6 +42,19 @@ def _translations(**options):
     return [{"kind": kind, "context": context, "seed": s, **options} for s in SEEDS for kind, context in pairs]
 
 
+reversal = Table(
+    "reversible_rnn",
+    "reversal",
+    reversal_run,
+    {
+        "laptop": lambda: [
+            {"bits": bits, "dtype": dtype, "steps": UNDONE} for bits in (1, 2, 3, 5) for dtype in ("float32", "float64")
+        ]
+    },
+    columns=("bits", "dtype", "step", "error"),
+    probe={"bits": 1, "dtype": "float64", "steps": 8},
+    tolerance=0.75,  # rounding errors: the same to a factor of four on another processor
+)
 repeat = Table(
     "reversible_rnn",
     "repeat",

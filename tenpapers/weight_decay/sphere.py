@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nnlib.cholesky import cholesky
+
 
 @dataclass(frozen=True)
 class Sphere:
@@ -32,8 +34,10 @@ class Sphere:
 
     def __post_init__(self):
         square = self.H.ndim == 2 and len(self.H) == self.H.shape[1] >= 2
-        if not (square and torch.allclose(self.H, self.H.mT) and torch.linalg.cholesky_ex(self.H).info == 0):
-            raise ValueError(f"H must be symmetric positive definite, 2 x 2 or larger: got shape {tuple(self.H.shape)}")
+        wanted = f"H must be symmetric positive definite, 2 x 2 or larger: got {self.H}"
+        if not (square and torch.allclose(self.H, self.H.mT)):
+            raise ValueError(wanted)
+        cholesky(self.H, wanted)
         if not self.noise >= 0:
             raise ValueError(f"noise must not be negative: got {self.noise}")
 

@@ -6,7 +6,7 @@ Chapter: ``book/reversible_rnn.ipynb``.
 from tenpapers.reversible_rnn.figures.bits import BUFFERS, GATES, STARTS, bit_by_bit
 from tenpapers.reversible_rnn.figures.language import BOOKS, WAYS, trade_off
 from tenpapers.reversible_rnn.figures.memory import memory, words
-from tenpapers.reversible_rnn.figures.naive import naive_reversal, reversal_errors
+from tenpapers.reversible_rnn.figures.naive import naive_reversal
 from tenpapers.reversible_rnn.figures.repeat import repeat
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "memory",
     "naive_reversal",
     "repeat",
-    "reversal_errors",
     "trade_off",
     "words",
 ]

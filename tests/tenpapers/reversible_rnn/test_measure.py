@@ -11,9 +11,10 @@ from nnlib.reversible_rnn import KINDS, InformationBuffer, LanguageModel
 from nnlib.training import Split
 from tenpapers.reversible_rnn import repeat, translation
 from tenpapers.reversible_rnn.evaluate import bleu, nats, train_language_model
-from tenpapers.reversible_rnn.figures import BUFFERS, GATES, STARTS, bit_by_bit, reversal_errors, words
+from tenpapers.reversible_rnn.figures import BUFFERS, GATES, STARTS, bit_by_bit, words
 from tenpapers.reversible_rnn.language import memory, trained
 from tenpapers.reversible_rnn.repeat import capacity, repeat_batch, repeat_task
+from tenpapers.reversible_rnn.reversal import reversal
 from tenpapers.reversible_rnn.workloads import SIZES, pairs
 from tests.devices import same_without_a_default_device
 
@@ -49,12 +50,12 @@ def test_rows_of_the_bit_explorer_mirror_each_other_only_with_the_buffer(gate, s
 
 
 def test_errors_of_a_reversal_in_floating_point_grow_and_grow_faster_where_more_is_forgotten():
-    errors = {bits: reversal_errors(bits, torch.float64) for bits in (1, 3)}
+    errors = {bits: [row["error"] for row in reversal(bits, "float64")] for bits in (1, 3)}
     for found in errors.values():
         assert 0 < found[0] < 1e-14 and found[-1] > 1e4 * found[0]
     assert errors[3][29] > 100 * errors[1][29]
-    single = reversal_errors(1, torch.float32)
-    assert single[0] > 1e5 * errors[1][0]
+    single = reversal(1, "float32")
+    assert single[0]["error"] > 1e5 * errors[1][0]
 
 
 def test_a_state_of_whole_numbers_holds_the_logarithm_of_its_values():

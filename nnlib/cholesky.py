@@ -1,0 +1,32 @@
+"""Is a matrix positive definite in the arithmetic at hand, and what is its root? Shared by methods that need one."""
+
+import torch
+from torch import Tensor
+
+
+def cholesky(M: Tensor, otherwise: str) -> Tensor:
+    """L with L L' = M, or an error where M is singular up to rounding.
+
+    LAPACK refuses a pivot that is not positive, and whether the last pivot of a singular matrix is 0, or rounding above
+    or below it, depends on the processor. So a pivot counts as positive only above d * eps times the largest entry.
+
+    Args:
+        M: Symmetric, (d, d).
+        otherwise: What the error says.
+
+    Returns:
+        Lower triangular, (d, d).
+
+    Raises:
+        ValueError: M is not positive definite, or its condition number is beyond its dtype, or it is not finite.
+
+    >>> cholesky(torch.tensor([[4.0, 2.0], [2.0, 5.0]]), "")
+    tensor([[2., 0.],
+            [1., 2.]])
+    """
+    L, info = torch.linalg.cholesky_ex(M)
+    pivots = L.diagonal() ** 2  # (d,)
+    rounding = len(M) * torch.finfo(M.dtype).eps * M.diagonal().max()
+    if info.item() != 0 or not bool((pivots > rounding).all()):
+        raise ValueError(otherwise)
+    return L
