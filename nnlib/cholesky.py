@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from nnlib.arguments import real
+
 
 def cholesky(M: Tensor, otherwise: str) -> Tensor:
     """L with L L' = M, or an error where M is singular up to rounding.
@@ -11,19 +13,21 @@ def cholesky(M: Tensor, otherwise: str) -> Tensor:
     or below it, depends on the processor. So a pivot counts as positive only above d * eps times the largest entry.
 
     Args:
-        M: Symmetric, (d, d).
+        M: Symmetric, (d, d); what is above the diagonal is not looked at.
         otherwise: What the error says.
 
     Returns:
         Lower triangular, (d, d).
 
     Raises:
-        ValueError: M is not positive definite, or its condition number is beyond its dtype, or it is not finite.
+        TypeError: M is no tensor of floating-point numbers.
+        ValueError: M is not square, not finite or not positive definite, or its condition number is beyond its dtype.
 
     >>> cholesky(torch.tensor([[4.0, 2.0], [2.0, 5.0]]), "")
     tensor([[2., 0.],
             [1., 2.]])
     """
+    real("d d", finite=False, M=M)
     L, info = torch.linalg.cholesky_ex(M)
     pivots = L.diagonal() ** 2  # (d,)
     rounding = len(M) * torch.finfo(M.dtype).eps * M.diagonal().max()

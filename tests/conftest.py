@@ -2,6 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import settings
+
+# The same inputs on every run; many more, and other ones each time, by --hypothesis-profile=long (make long).
+settings.register_profile("short", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.register_profile("long", max_examples=1000, deadline=None, database=None)
+settings.load_profile("short")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,7 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SHARED = {  # in each house a part may import what stands on a line above its own; on the last line, papers and chapters
-    "nnlib": [["modes", "cholesky"], ["descent"], ["training"], ["curvature", "lipschitz", "bayes", "models"]],
+    "nnlib": [
+        ["arguments"],
+        ["modes", "cholesky"],
+        ["descent"],
+        ["training"],
+        ["curvature", "lipschitz", "bayes", "models"],
+    ],
     "tenpapers": [["data"], ["runs"], ["page"], ["claims"]],
 }
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import whole
 from nnlib.models.init import he_
 
 
@@ -44,7 +45,8 @@ class SmallCNN(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        if image_size < 4 or image_size % 4:
+        whole(1, in_channels=in_channels, image_size=image_size, classes=classes, width=width)
+        if image_size % 4:
             raise ValueError(f"image_size must be a positive multiple of 4: got {image_size}")
         where = {"device": device, "dtype": dtype}
         super().__init__()

@@ -6,6 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import seeded, shown, within
+
 
 def he_(model: nn.Module, seed: int) -> nn.Module:
     """Draw all weights of linear and convolutional layers as He initialisation does, in place; set biases to zero.
@@ -57,6 +59,7 @@ def normal_(model: nn.Module, std: float, seed: int) -> nn.Module:
 
     Chapter: ``book/groupsort.ipynb``.
     """
+    within("[0, inf)", std=std)
     return _draw_(model, seed, partial(nn.init.normal_, std=std), (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
 
 
@@ -64,7 +67,9 @@ def normal_(model: nn.Module, std: float, seed: int) -> nn.Module:
 def _draw_(
     model: nn.Module, seed: int, draw: Callable[..., Tensor], kinds: tuple = (nn.Linear, nn.Conv2d)
 ) -> nn.Module:
-    generator = torch.Generator("cpu").manual_seed(seed)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module: got {shown(model)}")
+    generator = seeded(seed)
     for layer in model.modules():
         if isinstance(layer, kinds):
             assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import shown, whole
 from nnlib.models.init import he_
 
 
@@ -41,8 +42,10 @@ class MLP(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"sizes must be at least two positive integers, inputs to outputs: got {list(sizes)}")
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
+            raise ValueError(f"sizes must be two or more whole numbers, inputs to outputs: got {shown(sizes)}")
+        for size in sizes:
+            whole(1, sizes=size)
         super().__init__()
         where = {"device": device, "dtype": dtype}
         layers: list[nn.Module] = [nn.Flatten()]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import whole
 from nnlib.models.init import glorot_
 
 
@@ -60,10 +61,9 @@ class PreResNet(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
+        whole(1, depth=depth, in_channels=in_channels, classes=classes, width=width)
         if depth < 11 or depth % 9 != 2:
             raise ValueError(f"depth must be 9 n + 2 with n at least 1: got {depth}")
-        if width != int(width) or width < 1:
-            raise ValueError(f"width must be a positive whole number: got {width}")
         where = {"device": device, "dtype": dtype}
         super().__init__()
         c = 16 * width

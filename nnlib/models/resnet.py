@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import shown, whole
 from nnlib.models.init import glorot_
 
 
@@ -64,10 +65,11 @@ class ResNet(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
+        whole(1, depth=depth, in_channels=in_channels, classes=classes, width=width)
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"depth must be 6 n + 2 with n at least 1: got {depth}")
-        if width != int(width) or width < 1:
-            raise ValueError(f"width must be a positive whole number: got {width}")
+        if not (isinstance(block, type) and issubclass(block, nn.Module)):
+            raise TypeError(f"block must be a kind of torch.nn.Module: got {shown(block)}")
         if affine and not batch_norm:
             raise ValueError("affine is about batch normalisation: it needs batch_norm=True")
         where = {"device": device, "dtype": dtype}

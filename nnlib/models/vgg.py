@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import one_of, whole, within
 from nnlib.models.init import glorot_
 
 # Channels of the convolutions, one row for each resolution; another depth is another line.
@@ -22,7 +23,7 @@ class VGG(nn.Module):
         depth: 11, 16 or 19, as in the network's usual name.
         in_channels: c.
         classes: Number of outputs.
-        width: Factor on the number of channels, positive; below 1 for tests.
+        width: Factor on the number of channels, up to 16; below 1 for tests.
         batch_norm: Whether each convolution is followed by batch normalisation without scale and shift.
         affine: The network as arXiv 1905.05934 has it: batch normalisation with scale and shift, no biases, which the
             shift makes idle, and the mean over all positions in place of the last pooling.
@@ -53,8 +54,9 @@ class VGG(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        if depth not in CHANNELS:
-            raise ValueError(f"depth must be one of {', '.join(map(str, CHANNELS))}: got {depth}")
+        one_of(CHANNELS, depth=depth)
+        whole(1, in_channels=in_channels, classes=classes)
+        within("(0, 16]", width=width)
         if affine and not batch_norm:
             raise ValueError("affine is about batch normalisation: it needs batch_norm=True")
         where = {"device": device, "dtype": dtype}

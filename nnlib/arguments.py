@@ -1,0 +1,164 @@
+"""Is an argument what a function asks for? Checks at the boundary; each names argument, value and what is allowed.
+
+An argument is given by its name, so that name and value can't part: ``within("(0, 1]", momentum=momentum)``.
+"""
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def within(interval: str, **named: Any) -> None:
+    """Real numbers, finite and in an interval.
+
+    Args:
+        interval: As in mathematics: ``[0, 1)`` holds 0 and not 1; an end may be ``inf`` or ``-inf``, and open.
+        named: Each a Python or numpy number, or a tensor of one element; no boolean.
+
+    Raises:
+        TypeError: one of them is no real number.
+        ValueError: one is not finite, or outside.
+
+    >>> within("[0, inf)", damping=0.0)
+    >>> within("(0, 1)", decay=1.0)
+    Traceback (most recent call last):
+    ValueError: decay must be a number in (0, 1): got 1.0
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    for name, value in named.items():
+        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex() and value.dtype != torch.bool:
+            value = value.item()
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number in {interval}: got {shown(value)}")
+        above = value > low if interval[0] == "(" else value >= low
+        below = value < high if interval[-1] == ")" else value <= high
+        if not (above and below and math.isfinite(value)):
+            raise ValueError(f"{name} must be a number in {interval}: got {shown(value)}")
+
+
+def whole(least: int, most: int | None = None, **named: Any) -> None:
+    """Whole numbers of at least ``least`` and at most ``most``.
+
+    Raises:
+        TypeError: one of them is no number (a boolean is none).
+        ValueError: one is not whole, or outside; 2.0 is not whole.
+
+    >>> whole(1, steps=0)
+    Traceback (most recent call last):
+    ValueError: steps must be a whole number of at least 1: got 0
+    """
+    wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
+    for name, value in named.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a whole number {wanted}: got {shown(value)}")
+        if not isinstance(value, Integral) or value < least or (most is not None and value > most):
+            raise ValueError(f"{name} must be a whole number {wanted}: got {shown(value)}")
+
+
+def one_of(allowed: Collection[Any], **named: Any) -> None:
+    """Values of a list.
+
+    Raises:
+        ValueError: one is not in it.
+
+    >>> one_of(("zeros", "circular"), padding="reflect")
+    Traceback (most recent call last):
+    ValueError: padding must be one of zeros, circular: got 'reflect'
+    """
+    for name, value in named.items():
+        if not any(type(value) is type(known) and value == known for known in allowed):
+            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}: got {shown(value)}")
+
+
+def real(shape: str, sizes: dict[str, int] | None = None, *, finite: bool = True, **named: Any) -> dict[str, int]:
+    """Tensors of real floating-point numbers, finite, of a shape.
+
+    Args:
+        shape: Names and numbers of the axes, as ``n 3``; ``...`` at its end stands for any further axes. The same
+            name is the same size, in all tensors; no axis is empty.
+        sizes: Those of names that are known from other arguments.
+        finite: Whether infinite numbers and NaN are refused. Looking waits for the device.
+        named: The tensors.
+
+    Returns:
+        The size of each name.
+
+    Raises:
+        TypeError: one is no tensor, or none of floating-point numbers.
+        ValueError: one has another shape, or holds what is not finite.
+
+    >>> real("n d", x=torch.ones(3, 2)) == {"n": 3, "d": 2}
+    True
+    >>> real("n", {"n": 4}, y=torch.ones(3))
+    Traceback (most recent call last):
+    ValueError: y must have shape (n), where n = 4, no axis empty: got (3,)
+    """
+    return _tensors(shape, sizes, named, "real numbers", lambda t: t.is_floating_point(), finite)
+
+
+def labels(classes: int | None, shape: str, sizes: dict[str, int] | None = None, **named: Any) -> dict[str, int]:
+    """Tensors of labels 0, ..., classes - 1 (any that are not negative where ``classes`` is None); see :func:`real`.
+
+    >>> labels(3, "n", y=torch.tensor([0, 3]))
+    Traceback (most recent call last):
+    ValueError: y must hold labels from 0 to 2: got 3
+    """
+    found = _tensors(shape, sizes, named, "whole numbers", _is_whole, False)
+    for name, value in named.items():
+        low, high = int(value.min()), int(value.max())
+        if low < 0 or (classes is not None and high >= classes):
+            wanted = "labels of at least 0" if classes is None else f"labels from 0 to {classes - 1}"
+            raise ValueError(f"{name} must hold {wanted}: got {low if low < 0 else high}")
+    return found
+
+
+def _is_whole(t: Tensor) -> bool:
+    return not (t.is_floating_point() or t.is_complex() or t.dtype == torch.bool)
+
+
+def _tensors(shape: str, sizes: dict[str, int] | None, named: dict[str, Any], kind: str, right, finite: bool):
+    known = dict(sizes or {})
+    axes = shape.split()
+    more = bool(axes) and axes[-1] == "..."
+    axes = axes[:-1] if more else axes
+    for name, value in named.items():
+        if not isinstance(value, Tensor) or not right(value):
+            raise TypeError(f"{name} must be a tensor of {kind}: got {shown(value)}")
+        ahead = value.shape[: len(axes)]
+        fits = value.dim() >= len(axes) if more else value.dim() == len(axes)
+        wanted = {axis: int(axis) if axis.isdigit() else known.get(axis) for axis in axes}
+        fits = fits and all(wanted[axis] in (None, n) for axis, n in zip(axes, ahead, strict=True))
+        found = dict(zip(axes, ahead, strict=False))  # a name that stands twice must have one size
+        fits = fits and 0 not in value.shape and all(found[axis] == n for axis, n in zip(axes, ahead, strict=True))
+        if not fits:
+            told = [f"{axis} = {n}" for axis, n in wanted.items() if n is not None and not axis.isdigit()]
+            where = f", where {', '.join(told)}" if told else ""
+            text = ", ".join([*axes, *(["..."] if more else [])])
+            raise ValueError(f"{name} must have shape ({text}){where}, no axis empty: got {tuple(value.shape)}")
+        known |= {axis: n for axis, n in found.items() if not axis.isdigit()}
+        if finite and not bool(value.isfinite().all()):
+            bad = value[~value.isfinite()].flatten()[0].item()
+            raise ValueError(f"{name} must hold finite numbers: got {bad}")
+    return known
+
+
+def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own from a seed, a whole number from 0 to 2^63 - 1.
+
+    >>> torch.equal(torch.randn(2, generator=seeded(1)), torch.randn(2, generator=seeded(1)))
+    True
+    """
+    whole(0, 2**63 - 1, seed=seed)
+    return torch.Generator(device).manual_seed(seed)
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: short, and a tensor by its dtype and shape."""
+    if isinstance(value, Tensor):
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')}, shape {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
