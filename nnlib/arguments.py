@@ -32,7 +32,7 @@ def within(interval: str, **named: Any) -> None:
     for name, value in named.items():
         if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex() and value.dtype != torch.bool:
             value = value.item()
-        if isinstance(value, bool) or not isinstance(value, Real):
+        if not _is_number(value):
             raise TypeError(f"{name} must be a number in {interval}: got {shown(value)}")
         above = value > low if interval[0] == "(" else value >= low
         below = value < high if interval[-1] == ")" else value <= high
@@ -53,10 +53,14 @@ def whole(least: int, most: int | None = None, **named: Any) -> None:
     """
     wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
     for name, value in named.items():
-        if isinstance(value, bool) or not isinstance(value, Real):
+        if not _is_number(value):
             raise TypeError(f"{name} must be a whole number {wanted}: got {shown(value)}")
-        if not isinstance(value, Integral) or value < least or (most is not None and value > most):
+        if not isinstance(value, Integral) or not least <= int(value) <= (int(value) if most is None else most):
             raise ValueError(f"{name} must be a whole number {wanted}: got {shown(value)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def one_of(allowed: Collection[Any], **named: Any) -> None:
