@@ -14,8 +14,8 @@ from tenpapers.eigendamage import measure, runs, workloads
 def noise(images=8, channels=3, size=16):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(images, channels, size, size, generator=generator)
-    split = Split(x, torch.arange(images) % 10)
-    return Dataset(split, split, split, {}, "noise", "")
+    y = torch.arange(images) % 10
+    return Dataset(Split(x, y), Split(x, y), Split(x, (y + 1) % 10), {}, "noise", "")  # who knows one errs on the other
 
 
 @pytest.fixture
@@ -48,6 +48,19 @@ def test_a_row_says_what_was_pruned_from_the_same_network_at_each_ratio(method, 
     assert (rows[0]["inputs_kept"] != "") == (method == "EigenDamage")
     again = measure.trade_off_of("VGG", method, ratios=[0.6], epochs=1, timed=False)[0]
     assert again["parameters"] == rows[1]["parameters"] and again["accuracy"] == rows[1]["accuracy"]
+
+
+@pytest.mark.parametrize(("on_train", "expected"), [(1.1, 0.25), (-0.1, 0.5)])
+def test_fine_tuned_accuracy_is_of_the_test_images_with_the_better_statistics(on_train, expected, monkeypatch):
+    """Breaks if training accuracy is reported; new statistics count where the *training* images say so."""
+    monkeypatch.setattr(measure, "train", lambda *_, **__: None)
+    monkeypatch.setattr(measure, "_with_new_statistics", lambda *_: (on_train, 0.25))
+    x = torch.eye(4)
+    known = Dataset(
+        Split(x, torch.arange(4)), Split(x, torch.arange(4)), Split(x, torch.tensor([0, 1, 3, 2])), {}, "", ""
+    )
+    network = nn.Sequential(nn.Identity())  # right on all training images, on half of the test images
+    assert measure._finetuned(network, known, workloads.WORKLOADS["CNN"], 0, None) == expected
 
 
 def test_rounds_end_with_a_depthwise_network(briefly):
