@@ -3,7 +3,6 @@
 Five papers stand on it. Chapter: ``book/curvature.ipynb``.
 """
 
-from nnlib.curvature.capture import blocks
 from nnlib.curvature.dense import (
     dense_fisher,
     dense_gauss_newton,
@@ -15,6 +14,7 @@ from nnlib.curvature.dense import (
 from nnlib.curvature.factors import factors, rescale
 from nnlib.curvature.kfac import KFAC, NonFiniteGradient
 from nnlib.curvature.kronecker import Cholesky, Eigenbasis, Kronecker, NotPositiveDefinite
+from nnlib.curvature.layers import blocks
 from nnlib.curvature.norms import gauss_newton_norm, jacobian_norm, kfac_norm
 
 __all__ = [

@@ -4,6 +4,7 @@ Parameters are ordered as in ``model.named_parameters()``, each flattened; :func
 Chapter: ``book/curvature.ipynb``.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn.utils import parameters_to_vector
 
-from nnlib.curvature.capture import Layer, chosen, output_vectors
+from nnlib.curvature.capture import measuring
+from nnlib.curvature.layers import Layer, chosen
+from nnlib.curvature.outputs import output_vectors, predictions, wide
 
 
 def joint_weight(layer: Layer) -> Tensor:
@@ -51,22 +54,78 @@ def jacobian(model: nn.Module, x: Tensor) -> Tensor:
     """J, the derivatives of each example's outputs by all parameters, of a model that treats examples one by one.
 
     Args:
-        model: Maps (B, ...) to (B, C); BatchNorm must be in evaluation mode.
+        model: Maps (B, ...) to (B, C); BatchNorm and dropout must be in evaluation mode. Frozen parameters count.
         x: Shape (B, ...).
 
     Returns:
         Shape (B, C, P).
 
+    Raises:
+        ValueError: for other outputs, or a model whose examples see each other or stand along another axis.
+
     >>> jacobian(nn.Linear(2, 1), torch.tensor([[3.0, 4.0]]))
     tensor([[[3., 4., 1.]]])
     """
+    one_by_one(model)
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
-    def output(parameters: dict[str, Tensor], example: Tensor) -> Tensor:
-        return functional_call(model, parameters, (example[None],))[0]  # (C,)
+    def output(parameters: dict[str, Tensor], example: Tensor) -> tuple[Tensor, Tensor]:
+        f = predictions(functional_call(model, parameters, (example[None],)), None)[0]  # (C,)
+        return f, f
 
-    found = vmap(jacrev(output), (None, 0))(parameters, x)
+    with measuring(model):
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")  # attention goes one by one
+                found, alone = vmap(jacrev(output, has_aux=True), (None, 0))(parameters, x)
+        except RuntimeError:  # what vmap can't follow, such as recurrent layers
+            leaves = {name: parameter.requires_grad_() for name, parameter in parameters.items()}
+            found, alone = one_after_another(lambda example: output(leaves, example)[0], leaves, x)
+        with torch.no_grad():
+            together = predictions(model(x), None)
+    # The examples' own outputs must be those of the batch: otherwise x has another batch axis, or they see each other.
+    if not _same(together, alone):
+        raise ValueError(
+            "the model does not treat the examples of x one by one along the first axis: outputs of shape "
+            f"{tuple(together.shape)} for x of shape {tuple(x.shape)} are not those of each example alone"
+        )
     return torch.cat([part.flatten(2) for part in found.values()], 2)
+
+
+@torch.enable_grad()
+def one_after_another(
+    output: Callable[[Tensor], Tensor], leaves: dict[str, Tensor], x: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Derivatives (B, C, *shape) by all leaves, and outputs (B, C): example by example and output by output."""
+    rows, outputs = [], []
+    for example in x:
+        f = output(example)  # (C,)
+        parts = [torch.autograd.grad(c, list(leaves.values()), retain_graph=True, allow_unused=True) for c in f]
+        zeros = [torch.zeros_like(leaf) for leaf in leaves.values()]
+        rows.append([[z if g is None else g for g, z in zip(part, zeros, strict=True)] for part in parts])
+        outputs.append(f.detach())
+    found = {name: torch.stack([torch.stack([c[i] for c in row]) for row in rows]) for i, name in enumerate(leaves)}
+    return found, torch.stack(outputs)
+
+
+def _same(f: Tensor, other: Tensor) -> bool:
+    """Whether outputs are equal but for rounding, measured by the largest of them."""
+    if f.shape != other.shape:
+        return False
+    share = 1e-3 if torch.finfo(f.dtype).eps < 1e-4 else 0.1
+    difference, size = (wide(t).abs().max() for t in (f - other, f))
+    return not difference > share * size  # outputs that are not finite are another matter
+
+
+def one_by_one(model: nn.Module) -> None:
+    """Refuse BatchNorm and dropout in training mode, by name: with them an example's outputs are not its own."""
+    for name, module in model.named_modules():
+        random = isinstance(module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm)
+        if random and module.training:
+            raise ValueError(
+                f"the model must treat examples one by one: {name!r}, a {type(module).__name__}, must be in "
+                "evaluation mode"
+            )
 
 
 def dense_fisher(model: nn.Module, x: Tensor, likelihood: str = "categorical", y: Tensor | None = None) -> Tensor:
@@ -75,7 +134,7 @@ def dense_fisher(model: nn.Module, x: Tensor, likelihood: str = "categorical", y
     Args:
         model: As in :func:`jacobian`.
         x: Shape (B, ...).
-        likelihood: ``categorical`` or ``gaussian``, as in :func:`nnlib.curvature.factors`.
+        likelihood: ``categorical``, ``bernoulli`` or ``gaussian``, as in :func:`nnlib.curvature.factors`.
         y: With true targets, the empirical Fisher matrix instead.
 
     Source: arXiv 1503.05671, section 2. Chapter: ``book/curvature.ipynb``.

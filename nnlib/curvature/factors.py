@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nnlib.curvature.capture import Capture, chosen, output_vectors
+from nnlib.curvature.capture import Capture, measuring
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
+from nnlib.curvature.layers import blocks, chosen, shared
+from nnlib.curvature.outputs import Output, output_vectors, predictions
 
 CHUNK = 2**22  # numbers in a chunk of per-example gradients
 
@@ -29,12 +31,14 @@ def factors(
     layers: Iterable[str] | None = None,
     channels: bool = False,
     batch_size: int | None = None,
+    output: Output | None = None,
 ) -> dict[str, Kronecker]:
     """The Kronecker factors of each layer's block of the Fisher or Gauss-Newton matrix, averaged over examples.
 
     A = mean over examples and locations of x x', S = mean over examples of sum_t ds ds', where x has a 1 appended where
     the layer has a bias. The model runs in its current mode (with BatchNorm in training mode, examples see each
-    other); its parameters, buffers, gradients and mode are left as they are.
+    other); its parameters, buffers, gradients and mode are left as they are. Frozen layers have the curvature that they
+    would have if they were trained. Statistics are in single precision at least, also under autocast.
 
     Args:
         model: Maps (B, ...) to (B, C).
@@ -42,19 +46,23 @@ def factors(
         fisher: ``sampled`` (a target drawn from the model for each example), ``exact`` (every class enumerated),
             ``empirical`` (true targets ``y``), ``gauss_newton`` (J'J, by one N(0, I) vector at the outputs) or
             ``gauss_newton_exact`` (by every unit vector).
-        likelihood: ``categorical``: outputs are logits, targets (B,) classes; or ``gaussian``: the loss of an example
-            is ``|f - y|^2 / 2``, targets (B, C).
+        likelihood: ``categorical``: outputs are logits of C >= 2 classes, targets (B,) classes; ``bernoulli``: every
+            output is a logit of its own, targets (B, C) in [0, 1], their losses summed; or ``gaussian``: the loss of an
+            example is ``|f - y|^2 / 2``, targets (B, C).
         y: Targets, for ``empirical`` alone.
         seed: Of the sampled targets or vectors.
         layers: Names; by default all of :func:`blocks`.
         channels: For convolutions, A over channels alone, averaged over kernel offsets too, as EigenDamage uses it.
         batch_size: Examples in one pass; by default all.
+        output: For models that return no tensor (B, C): a function from what is returned to the outputs, (B, ..., C),
+            classes last. Several predictions an example count as the mean of their losses.
 
     Returns:
         A :class:`Kronecker` for each layer.
 
     Raises:
-        ValueError: for a grouped convolution or another layer without factors, named; unknown options; wrong shapes.
+        ValueError: for a layer without factors (a grouped convolution, say), one that is not called, shares its weights
+            or has inputs that can't be told apart into examples, named; unknown options; wrong shapes.
 
     Source: arXiv 1503.05671, section 3; arXiv 1602.01407, section 3. Chapter: ``book/curvature.ipynb``.
 
@@ -64,7 +72,7 @@ def factors(
     {'layers.1': (8, 5), 'layers.3': (3, 9)}
     """
     total: dict[str, Kronecker] = {}
-    for samples, share in _passes(model, x, fisher, likelihood, y, seed, layers, channels, batch_size):
+    for samples, share in _passes(model, x, fisher, likelihood, y, seed, layers, channels, batch_size, output):
         for name, sample in samples.items():
             mine = second_moments(*sample)
             mine = Kronecker(share * mine.A, share * mine.S)
@@ -82,6 +90,7 @@ def rescale(
     y: Tensor | None = None,
     seed: int = 0,
     batch_size: int | None = None,
+    output: Output | None = None,
 ) -> dict[str, Eigenbasis]:
     """The same eigenbases with the eigenvalues that are right there: E[(Q_S' G Q_A)^2], entry by entry (EKFAC).
 
@@ -97,6 +106,7 @@ def rescale(
         y: Targets, for ``empirical`` alone.
         seed: Of the sampled targets or vectors.
         batch_size: Examples in one pass.
+        output: As in :func:`factors`.
 
     Returns:
         New bases; ``bases`` is left as it is.
@@ -104,9 +114,16 @@ def rescale(
     Source: arXiv 1806.03884, section 3. Chapter: ``book/curvature.ipynb``.
     """
     total = {name: torch.zeros_like(basis.values) for name, basis in bases.items()}
-    for samples, share in _passes(model, x, fisher, likelihood, y, seed, bases, False, batch_size):
+    for samples, share in _passes(model, x, fisher, likelihood, y, seed, bases, False, batch_size, output):
         for name, sample in samples.items():
-            total[name] += share * eigenvalues(*sample, bases[name])
+            (inputs, gradients), basis = sample, bases[name]
+            if (gradients.shape[-1], inputs.shape[-1]) != basis.values.shape or inputs.dtype != basis.values.dtype:
+                raise ValueError(
+                    f"bases[{name!r}] must have values of shape {(gradients.shape[-1], inputs.shape[-1])} and "
+                    f"{inputs.dtype}, as full-patch factors have: got {tuple(basis.values.shape)} of "
+                    f"{basis.values.dtype}"
+                )
+            total[name] += share * eigenvalues(inputs, gradients, basis)
     return {name: Eigenbasis(basis.Q_A, basis.Q_S, total[name]) for name, basis in bases.items()}
 
 
@@ -120,26 +137,52 @@ def _passes(
     layers: Iterable[str] | None,
     channels: bool,
     batch_size: int | None,
+    output: Output | None,
 ) -> Iterator[tuple[dict[str, tuple[Tensor, Tensor]], float]]:
     """Samples of each layer, from forward passes over pieces of x, each with its share of the examples."""
-    if len(x) == 0 or (batch_size is not None and batch_size < 1):
-        raise ValueError(f"at least one example and batch_size >= 1 are needed: got {len(x)} and {batch_size}")
-    if y is not None and len(y) != len(x):
-        raise ValueError(f"y must have one target for each of the {len(x)} examples: got {len(y)}")
-    generator = None
+    _check(x, y, batch_size)
+    watched, tied = chosen(model, layers), shared(model)
+    for name in watched:
+        if name in tied:
+            others = ", ".join(map(repr, (other for other in blocks(model) if other not in tied))) or "none"
+            raise ValueError(
+                f"layer {name!r} shares parameters with {tied[name]!r}: its gradient is the sum over both, which no "
+                f"block of its own describes; leave it out of `layers`, such as [{others}]"
+            )
     size = batch_size or len(x)
-    with Capture(chosen(model, layers)) as capture, torch.enable_grad():
+    generator = None
+    with measuring(model), Capture(model, watched) as capture, torch.inference_mode(False), torch.enable_grad():
         for start in range(0, len(x), size):
             part = x[start : start + size]
+            part = part.clone() if part.is_inference() else part
             capture.clear()
-            # BatchNorm's running statistics move in these copies, not in the model.
+            capture.on = True
+            # BatchNorm's running statistics move in these copies, not in the model. Curvature does not ask who is
+            # trained, so everything is here; the model's own parameters stay frozen or not, as they are.
             copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            outputs = functional_call(model, copies, (part,))
+            copies |= {name: p.detach().requires_grad_(p.is_floating_point()) for name, p in model.named_parameters()}
+            outputs = predictions(functional_call(model, copies, (part,)), output)
             if generator is None:
                 generator = torch.Generator(outputs.device).manual_seed(seed)
             targets = None if y is None else y[start : start + size]
             vectors = output_vectors(outputs, fisher, likelihood, targets, generator)
-            yield capture.samples(outputs, vectors, channels), len(part) / len(x)
+            called = set(capture.calls)
+            samples = capture.samples(outputs, vectors, rows=len(part), channels=channels)
+            for name in watched:
+                if name not in samples:
+                    why = "has no influence on the output" if name in called else "was not called (its weights may be)"
+                    raise ValueError(f"layer {name!r} {why}: leave it out of `layers`")
+            with torch.autocast(outputs.device.type, enabled=False):
+                yield samples, len(part) / len(x)
+
+
+def _check(x: Tensor, y: Tensor | None, batch_size: int | None) -> None:
+    if not isinstance(x, Tensor) or x.ndim == 0:
+        raise TypeError(f"x must be a tensor of inputs (B, ...): got a {type(x).__name__}")
+    if len(x) == 0 or (batch_size is not None and batch_size < 1):
+        raise ValueError(f"at least one example and batch_size >= 1 are needed: got {len(x)} and {batch_size}")
+    if y is not None and len(y) != len(x):
+        raise ValueError(f"y must have one target for each of the {len(x)} examples: got {len(y)}")
 
 
 def second_moments(x: Tensor, ds: Tensor) -> Kronecker:

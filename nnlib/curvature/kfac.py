@@ -7,21 +7,21 @@ Papers: arXiv 1503.05671, 1602.01407, 1806.03884, 1810.12281. Chapter: ``book/cu
 
 import math
 import warnings
-import weakref
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nnlib.curvature.capture import FISHERS, LIKELIHOODS, Capture, Layer, blocks, output_vectors
-from nnlib.curvature.factors import second_moments
-from nnlib.curvature.kronecker import Kronecker, NotPositiveDefinite
+from nnlib.curvature.kronecker import Eigenbasis, NotPositiveDefinite
+from nnlib.curvature.observer import Observer
+from nnlib.curvature.options import check_choices, check_group, check_numbers, decaying_parameters, watched_layers
+from nnlib.curvature.outputs import Output, wide
 from nnlib.curvature.running import RunningCurvature
 
-INVERSES = ("factored", "exact", "ekfac")
-DECAYS = ("decoupled", "l2", None)
+# What a copy of an optimiser has beside torch's own state.
+KEPT = ("inverse", "decay", "factor_decay", "kl_clip", "update_factors_every", "update_inverses_every", "steps")
+KEPT += ("fisher", "likelihood", "curvature", "fallback", "_decaying", "_observer", "_told")
 
 
 class NonFiniteGradient(ArithmeticError):
@@ -32,21 +32,30 @@ class KFAC(torch.optim.Optimizer):
     """Approximate natural gradient with momentum: W' = W - lr v, v = momentum v + nu S_d^-1 grad A_d^-1.
 
     For each ``nn.Linear`` and ungrouped ``nn.Conv2d`` the gradient of the weights, with the bias as a last column, is
-    multiplied by the inverse of the layer's damped factors. All other parameters take SGD steps with the same learning
-    rate and momentum; a warning at construction names them.
+    multiplied by the inverse of the layer's damped factors. All other parameters, and those of further groups, take SGD
+    steps with their group's learning rate and momentum; a warning names them. So does a layer that is not called in
+    the passes that brought statistics (an unused head, a skipped block, the projection of
+    ``nn.MultiheadAttention``), until statistics come.
 
-    Statistics are taken in forward passes in training mode with gradients enabled, from the last such pass before a
-    step. Factors are averages of them: A <- e A + (1 - e) A_new, e = min(1 - 1/k, factor_decay) at the k-th update,
-    so that there is no bias towards a starting value.
+    Statistics are taken in forward passes in training mode with gradients enabled, and count once the loop
+    backpropagates through the outputs: those of several backward passes before a step are averaged, and
+    ``zero_grad`` forgets them. Factors are averages of them: A <- e A + (1 - e) A_new, e = min(1 - 1/k, factor_decay)
+    at the k-th update, so that there is no bias towards a starting value. They are in single precision at least, also
+    under autocast; under ``DistributedDataParallel`` they are the mean over the processes.
 
     Args:
-        model: Maps a batch to outputs of shape (B, C), in one call.
+        model: Maps a batch to outputs of shape (B, C), in one call; see ``output`` for others.
         lr: Learning rate, positive.
         damping: Added to the curvature, positive.
+        layers: Names of those to precondition; by default all of :func:`blocks` that are trained and share no weights.
+        exclude: Names of layers, or of modules that contain them, that take SGD steps instead.
+        output: For models that return no tensor (B, C): a function from what is returned to the outputs,
+            (B, ..., C), classes last, such as ``lambda returned: returned["logits"]`` or, for images,
+            ``lambda f: f.movedim(1, -1)``.
         fisher: ``sampled`` or ``exact`` Fisher matrix, or J'J by ``gauss_newton`` (one random vector) or
             ``gauss_newton_exact``; see :func:`nnlib.curvature.factors`.
-        likelihood: ``categorical`` or ``gaussian``: from which the targets are drawn. The loss is its mean negative
-            log over the batch.
+        likelihood: ``categorical``, ``bernoulli`` or ``gaussian``: from which the targets are drawn. The loss is its
+            mean negative log over the batch (and over the predictions of an example, where there are several).
         inverse: ``factored``: damping split between the factors by pi, Cholesky inverses; ``exact``: damping added
             to the eigenvalues of the product; ``ekfac``: the same with EKFAC's eigenvalues,
             averaged since the basis was last made.
@@ -59,11 +68,15 @@ class KFAC(torch.optim.Optimizer):
         update_factors_every: Steps between two statistics.
         update_inverses_every: Steps between two inversions.
         kl_clip: kappa; nu = min(1, sqrt(kappa / (lr^2 sum_l <U_l, grad_l>))) with U_l the preconditioned gradient;
-            None: nu = 1.
-        seed: Of the drawn targets.
+            None: nu = 1. It bounds the squared length lr^2 nu^2 sum_l U_l' (F_l + damping) U_l of this gradient's
+            share of the step in the damped metric, by kappa. It does not bound a KL divergence: momentum adds up
+            such steps, up to 1/(1 - momentum) times as long, and parameters without a block are not scaled.
+        seed: Of the drawn targets; each process of a distributed run draws its own.
 
     Raises:
-        ValueError: for an argument out of range, or a model without a layer to precondition.
+        ValueError: for an argument out of range, or a model without a layer to precondition. In a forward pass that
+            brings statistics: for outputs that are not (B, C), and for a layer whose input can't be told apart into
+            the examples, with its name and shape.
         NotPositiveDefinite: from ``step``, naming the layer whose factor can't be inverted.
         NonFiniteGradient: from ``step``, naming the parameter.
         RuntimeError: from ``step``, where no statistics were taken.
@@ -90,6 +103,9 @@ class KFAC(torch.optim.Optimizer):
         lr: float,
         damping: float = 1e-3,
         *,
+        layers: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        output: Output | None = None,
         fisher: str = "sampled",
         likelihood: str = "categorical",
         inverse: str = "factored",
@@ -103,133 +119,145 @@ class KFAC(torch.optim.Optimizer):
         kl_clip: float | None = None,
         seed: int = 0,
     ):
-        _check_choices(fisher, likelihood, inverse, decay)
-        _check_ranges(lr, damping, momentum, weight_decay, factor_decay, kl_clip)
-        if update_factors_every < 1 or update_inverses_every < 1:
-            raise ValueError(
-                "update_factors_every and update_inverses_every must be at least 1: "
-                f"got {update_factors_every} and {update_inverses_every}"
-            )
-        names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        layers = _layers(model)
-        if not layers:
-            raise ValueError("the model has no layer to precondition: a trainable nn.Linear or ungrouped nn.Conv2d")
-        defaults = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(names.values(), defaults)
-        self.fisher, self.likelihood, self.inverse, self.decay = fisher, likelihood, inverse, decay
-        self.factor_decay, self.kl_clip, self.seed = factor_decay, kl_clip, seed
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be an nn.Module, whose layers are watched: got a {type(model).__name__}")
+        check_choices(fisher, likelihood, inverse, decay)
+        check_numbers(factor_decay, kl_clip, update_factors_every, update_inverses_every)
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
+        watched = watched_layers(model, layers, exclude)
+        self.inverse, self.decay, self.factor_decay, self.kl_clip = inverse, decay, factor_decay, kl_clip
         self.update_factors_every, self.update_inverses_every = update_factors_every, update_inverses_every
-        self.steps = 0
-        self.curvature = {name: RunningCurvature() for name in layers}
-        self._pairs = {name: (layer.weight, layer.bias) for name, layer in layers.items()}
-        self._names: dict[Tensor, str] = {parameter: name for name, parameter in names.items()}
-        self._decaying = _decaying(model, decay_layers)
-        self._generator: torch.Generator | None = None
-        self._pending: dict[str, Kronecker] = {}
-        self._samples: dict[str, tuple[Tensor, Tensor]] = {}
-        self._watch(model, layers)
-        preconditioned = {parameter for pair in self._pairs.values() for parameter in pair}
-        self.fallback = [name for name, parameter in names.items() if parameter not in preconditioned]
+        self.fisher, self.likelihood, self.steps = fisher, likelihood, 0
+        self.curvature = {name: RunningCurvature() for name in watched}
+        self._decaying = decaying_parameters(model, decay_layers)
+        self._observer = Observer(model, watched, fisher, likelihood, output, inverse == "ekfac", seed)
+        self._told: set[str] = set()  # layers of which a warning has been given
+        defaults = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__([p for p in model.parameters() if p.requires_grad], defaults)
+        preconditioned = {parameter for layer in watched.values() for parameter in layer.parameters(recurse=False)}
+        self.fallback = [name for name, parameter in self._named() if parameter not in preconditioned]
         if self.fallback:
             warnings.warn(f"without a Kronecker block, trained by SGD: {', '.join(self.fallback)}", stacklevel=2)
 
-    def _watch(self, model: nn.Module, layers: dict[str, Layer]) -> None:
-        """Hook the model, by weak references: an optimiser that is no longer used takes its hooks with it."""
-        capture, me = Capture(layers), weakref.ref(self)
-        capture.on = False
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Further parameters, with settings of their own where the group has them; they take SGD steps.
 
-        def before(module: nn.Module, args: Any) -> None:
-            optimizer = me()
-            due = optimizer is not None and optimizer.steps % optimizer.update_factors_every == 0
-            ours = module is model  # and not a deep copy, which has taken the hooks along
-            capture.clear()
-            # Inside vmap or jacrev there is no graph of the ordinary kind to take gradients in.
-            capture.on = due and ours and module.training and not torch._C._are_functorch_transforms_active()
+        Raises:
+            ValueError: for settings out of range.
+        """
+        super().add_param_group(param_group)
+        try:
+            check_group(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+        if len(self.param_groups) > 1:
+            names = {parameter: name for name, parameter in self._named()}
+            new = [names[parameter] for parameter in self.param_groups[-1]["params"]]
+            self.fallback += new
+            warnings.warn(f"in a further group, trained by SGD: {', '.join(new)}", stacklevel=2)
 
-        def after(module: nn.Module, args: Any, output: Any) -> None:
-            if capture.on and capture.inputs and (optimizer := me()) is not None:
-                optimizer._observe(capture, output)
-            capture.on = False
-            capture.clear()
-
-        handles = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
-        weakref.finalize(self, _remove, capture, handles)
-
-    def _observe(self, capture: Capture, outputs: Tensor) -> None:
-        """Take the statistics of a forward pass; they count when the step comes."""
-        if not math.isfinite(outputs.detach().sum().item()):
-            return  # neither is the loss: the step will say so
-        if self._generator is None or self._generator.device != outputs.device:
-            self._generator = torch.Generator(outputs.device).manual_seed(self.seed)
-        vectors = output_vectors(outputs, self.fisher, self.likelihood, None, self._generator)
-        samples = capture.samples(outputs, vectors)
-        self._pending = {name: second_moments(*sample) for name, sample in samples.items()}
-        self._samples = samples if self.inverse == "ekfac" else {}  # kept until the step, for it may change the basis
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, and the statistics of the passes that they come from."""
+        super().zero_grad(set_to_none)
+        self._observer.forget()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step from the gradients in ``.grad``; returns the closure's loss, if there is one."""
+        """One step from the gradients in ``.grad``; returns the closure's loss, if there is one.
+
+        Parameters without a gradient, or frozen since, stay; without any gradient nothing happens at all.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        group = self.param_groups[0]
-        with_grad = [parameter for parameter in group["params"] if parameter.grad is not None]
-        self._refuse_non_finite(with_grad)
-        self._update_curvature(group["damping"])
-        direction = {parameter: parameter.grad for parameter in with_grad}
-        decay = group["weight_decay"] if self.decay else 0.0
-        decaying = [parameter for parameter in with_grad if decay and self._decays(parameter)]
-        if self.decay == "l2":
-            direction |= {parameter: parameter.grad.add(parameter, alpha=decay) for parameter in decaying}
-        self._precondition(direction, group["lr"])
-        if self.decay == "decoupled" and decaying:
-            torch._foreach_mul_(decaying, 1 - group["lr"] * decay)  # pyright: ignore[reportPrivateImportUsage]
-        self._move(with_grad, [direction[parameter] for parameter in with_grad], group["lr"], group["momentum"])
+        groups = {
+            parameter: group
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and parameter.requires_grad
+        }
+        if not groups:
+            return loss
+        self._refuse_non_finite(list(groups))
+        with torch.autocast(next(iter(groups)).device.type, enabled=False):
+            self._update_curvature(groups)
+            direction = {parameter: parameter.grad for parameter in groups}
+            decaying = [p for p, group in groups.items() if self.decay and group["weight_decay"] and self._decays(p)]
+            if self.decay == "l2":
+                direction |= {p: p.grad.add(p, alpha=groups[p]["weight_decay"]) for p in decaying}
+            self._precondition(direction, groups)
+            decoupled = set(decaying) if self.decay == "decoupled" else set()
+            for group in self.param_groups:
+                mine = [parameter for parameter in group["params"] if parameter in groups]
+                shrinking = [parameter for parameter in mine if parameter in decoupled]
+                if shrinking:
+                    torch._foreach_mul_(shrinking, 1 - group["lr"] * group["weight_decay"])  # pyright: ignore[reportPrivateImportUsage]
+                if mine:
+                    self._move(mine, [direction[parameter] for parameter in mine], group["lr"], group["momentum"])
         self.steps += 1
+        self._observer.due = self.steps % self.update_factors_every == 0
         return loss
 
-    def _update_curvature(self, damping: float) -> None:
-        for name, block in self._pending.items():
+    def _update_curvature(self, groups: dict[Tensor, dict[str, Any]]) -> None:
+        blocks, samples = self._observer.collect()
+        for name, block in blocks.items():
             self.curvature[name].update(block, self.factor_decay)
+        moving = {name: layer for name, layer in self._observer.layers.items() if layer.weight in groups}
+        if moving and all(self.curvature[name].factors is None for name in moving):
+            raise RuntimeError(
+                f"no statistics of layer {next(iter(moving))!r}, nor of any other: before a step, call the model "
+                "itself in training mode, with gradients enabled, and backpropagate from its (finite) outputs"
+            )
         for name, mine in self.curvature.items():
-            if mine.factors is None:
-                raise RuntimeError(
-                    f"no statistics of layer {name!r}: before a step, call the model itself in training mode, "
-                    "with gradients enabled"
-                )
-            if self.steps % self.update_inverses_every == 0:
+            due = self.steps % self.update_inverses_every == 0 or mine.inverse is None
+            if due and mine.factors is not None:
                 try:
-                    mine.invert(self.inverse, damping)
+                    mine.invert(self.inverse, self._group(name)["damping"])
                 except NotPositiveDefinite as error:
                     raise NotPositiveDefinite(f"layer {name!r} at step {self.steps}: {error}") from None
-        for name, sample in self._samples.items():
-            self.curvature[name].rescale(*sample, self.factor_decay)
-        self._pending, self._samples = {}, {}
+        if self.inverse == "ekfac":
+            bases = {
+                name: mine.inverse for name, mine in self.curvature.items() if isinstance(mine.inverse, Eigenbasis)
+            }
+            for name, values in self._observer.eigenvalues(samples, bases).items():
+                self.curvature[name].rescale(values, self.factor_decay)
 
-    def _precondition(self, direction: dict[Tensor, Tensor], lr: float) -> None:
-        """Replace the gradients of the layers with factors by nu U."""
-        damping = self.param_groups[0]["damping"]
-        moved, products = [], []
-        for name, (weight, bias) in self._pairs.items():
-            if weight not in direction:
+    def _precondition(self, direction: dict[Tensor, Tensor], groups: dict[Tensor, dict[str, Any]]) -> None:
+        """Replace the gradients of the layers with factors by nu U; other layers keep theirs, which is SGD."""
+        moved: list[Tensor] = []
+        products: dict[float, list[Tensor]] = {}  # <U, grad> by learning rate
+        for name, layer in self._observer.layers.items():
+            parts = [p for p in (layer.weight, layer.bias) if p is not None]
+            if not any(p in direction for p in parts):
                 continue
-            grad = direction[weight].flatten(1)  # (out, in)
-            if bias is not None:
-                grad = torch.cat([grad, direction[bias][:, None]], 1)  # (out, in + 1)
-            U = self.curvature[name].solve(grad, damping)
+            if self.curvature[name].inverse is None or not all(p in direction for p in parts):
+                self._tell(name)
+                continue
+            grad = torch.cat([wide(direction[p]).view(len(p), -1) for p in parts], 1)  # (out, in) or (out, in + 1)
+            U = self.curvature[name].solve(grad, groups[layer.weight]["damping"])
             if self.kl_clip is not None:
-                products.append((U * grad).sum())
-            if bias is not None:
-                direction[bias] = U[:, -1]
-                U = U[:, :-1]
-                moved.append(bias)
-            direction[weight] = U.view_as(weight)
-            moved.append(weight)
-        if self.kl_clip is not None and products:
-            nu = (self.kl_clip / (lr**2 * torch.stack(products).sum())).sqrt().clamp(max=1)
+                products.setdefault(groups[layer.weight]["lr"], []).append((U * grad).sum())
+            for p, u in zip(parts, U.split([grad.shape[1] - len(parts) + 1, 1][: len(parts)], 1), strict=True):
+                direction[p] = u.reshape(p.shape).to(p.dtype)
+            moved += parts
+        if self.kl_clip is not None and moved:
+            squared = torch.stack([lr**2 * torch.stack(found).sum() for lr, found in products.items()]).sum()
+            nu = (self.kl_clip / squared).sqrt().clamp(max=1)
             for parameter in moved:
-                direction[parameter] = direction[parameter] * nu
+                direction[parameter] = direction[parameter] * nu.to(parameter.dtype)
+
+    def _tell(self, name: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            why = (
+                "only a part of it is trained"
+                if self.curvature[name].factors is not None
+                else ("it was not called in the passes that brought statistics")
+            )
+            warnings.warn(f"layer {name!r} is trained by SGD for now: {why}", stacklevel=4)
 
     def _move(self, parameters: list[Tensor], directions: list[Tensor], lr: float, momentum: float) -> None:
         if momentum:
@@ -245,23 +273,41 @@ class KFAC(torch.optim.Optimizer):
     def _decays(self, parameter: Tensor) -> bool:
         return self._decaying is None or parameter in self._decaying
 
+    def _named(self) -> list[tuple[str, Tensor]]:
+        """All parameters in the groups, with their names."""
+        names = {parameter: name for name, parameter in self._observer.model.named_parameters()}
+        return [
+            (names.get(parameter, f"parameter {i} of group {number}"), parameter)
+            for number, group in enumerate(self.param_groups)
+            for i, parameter in enumerate(group["params"])
+        ]
+
+    def _group(self, name: str) -> dict[str, Any]:
+        """The settings of a layer: those of the first group, unless its weight has been put into another one."""
+        weight = self._observer.layers[name].weight
+        return next((g for g in self.param_groups if any(p is weight for p in g["params"])), self.param_groups[0])
+
     def _refuse_non_finite(self, parameters: list[Tensor]) -> None:
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norms = torch._foreach_norm(grads)  # pyright: ignore[reportPrivateImportUsage]
-        if math.isfinite(torch.stack(norms).sum().item()):  # one look, so one wait on a GPU
-            return
-        for parameter, grad in zip(parameters, grads, strict=True):
-            if not grad.isfinite().all():
+        if not any(grad.is_sparse for grad in grads):
+            norms = torch._foreach_norm(grads)  # pyright: ignore[reportPrivateImportUsage]
+            if math.isfinite(torch.stack(norms).sum().item()):  # one look, so one wait on a GPU
+                return
+        for name, parameter in self._named():
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                raise ValueError(f"the gradient of {name} is sparse, which K-FAC does not take: make it dense")
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
                 raise NonFiniteGradient(
-                    f"the gradient of {self._names[parameter]} is not finite at step {self.steps}: lower the learning "
-                    "rate or raise the damping"
+                    f"the gradient of {name} is not finite at step {self.steps}: lower the learning rate or raise the "
+                    "damping"
                 )
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs to be the same run bit for bit: also factors, inverses and the generator."""
+        generator = self._observer.generator
         mine = {
             "steps": self.steps,
-            "generator": None if self._generator is None else self._generator.get_state(),
+            "generator": None if generator is None else generator.get_state(),
             "layers": {name: curvature.state() for name, curvature in self.curvature.items()},
         }
         return super().state_dict() | {"curvature": mine}
@@ -270,62 +316,28 @@ class KFAC(torch.optim.Optimizer):
         """Take over a state; the model must have the same layers, the optimiser the same ``inverse``.
 
         Raises:
-            ValueError: where they differ.
+            ValueError: where they differ, or the state is another optimiser's.
         """
+        if "curvature" not in state_dict:
+            raise ValueError(f"state_dict must be KFAC's, with 'curvature': it has {', '.join(state_dict)}")
         mine = state_dict["curvature"]
         if list(mine["layers"]) != list(self.curvature):
             raise ValueError(f"the state is of layers {list(mine['layers'])}, not {list(self.curvature)}")
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "curvature"})
+        device = self._observer.layers[next(iter(self.curvature))].weight.device
         for name, curvature in self.curvature.items():
-            curvature.load(mine["layers"][name], self.inverse, self._pairs[name][0].device)
+            curvature.load(mine["layers"][name], self.inverse, device)
         self.steps = mine["steps"]
+        self._observer.due = self.steps % self.update_factors_every == 0
+        self._observer.forget()
         if mine["generator"] is not None:
-            self._generator = torch.Generator(next(iter(self._names)).device)
-            self._generator.set_state(mine["generator"].cpu())
+            self._observer.generator = torch.Generator(device)
+            self._observer.generator.set_state(mine["generator"].cpu())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and files; the model goes along, and the copy watches its own."""
+        return super().__getstate__() | {"kfac": {name: getattr(self, name) for name in KEPT}}
 
-def _layers(model: nn.Module) -> dict[str, Layer]:
-    """Layers whose parameters are all trained and belong to no other module."""
-    owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
-    return {
-        name: layer
-        for name, layer in blocks(model).items()
-        if all(p.requires_grad and owners[p] == 1 for p in layer.parameters(recurse=False))
-    }
-
-
-def _decaying(model: nn.Module, names: Iterable[str] | None) -> set[Tensor] | None:
-    """The parameters that decay; None for all."""
-    if names is None:
-        return None
-    modules, found = dict(model.named_modules()), set()
-    for name in names:
-        if name not in modules:
-            raise ValueError(f"decay_layers names {name!r}, which the model does not have: it has {', '.join(modules)}")
-        found |= set(modules[name].parameters(recurse=False))
-    return found
-
-
-def _remove(capture: Capture, handles: list[Any]) -> None:
-    capture.remove()
-    for handle in handles:
-        handle.remove()
-
-
-def _check_choices(fisher: str, likelihood: str, inverse: str, decay: str | None) -> None:
-    fishers = tuple(name for name in FISHERS if name != "empirical")  # the hook does not see the true targets
-    known = {"fisher": fishers, "likelihood": LIKELIHOODS, "inverse": INVERSES, "decay": DECAYS}
-    for name, value in (("fisher", fisher), ("likelihood", likelihood), ("inverse", inverse), ("decay", decay)):
-        if value not in known[name]:
-            raise ValueError(f"{name} must be one of {', '.join(map(str, known[name]))}: got {value!r}")
-
-
-def _check_ranges(
-    lr: float, damping: float, momentum: float, weight_decay: float, factor_decay: float, kl_clip: float | None
-) -> None:
-    if not (lr > 0 and damping > 0 and (kl_clip is None or kl_clip > 0)):
-        raise ValueError(f"lr, damping and kl_clip must be positive: got {lr}, {damping} and {kl_clip}")
-    if not (0 <= momentum < 1 and 0 <= factor_decay < 1):
-        raise ValueError(f"momentum and factor_decay must lie in [0, 1): got {momentum} and {factor_decay}")
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay must not be negative: got {weight_decay}")
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({key: value for key, value in state.items() if key != "kfac"})
+        vars(self).update(state.get("kfac", {}))

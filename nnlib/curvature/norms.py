@@ -3,14 +3,18 @@
 Paper: arXiv 1810.12281, section 4.2. Chapter: ``book/weight_decay.ipynb``.
 """
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jvp
 from torch.func import functional_call, jacrev, vmap
 
-from nnlib.curvature.capture import blocks
-from nnlib.curvature.dense import joint_weight
+from nnlib.curvature.capture import measuring
+from nnlib.curvature.dense import joint_weight, one_after_another, one_by_one
 from nnlib.curvature.factors import factors
+from nnlib.curvature.layers import blocks
+from nnlib.curvature.outputs import predictions
 
 
 def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
@@ -20,17 +24,35 @@ def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
         model: Maps (B, ...) to (B, C) and treats examples one by one: BatchNorm must be in evaluation mode.
         x: Shape (B, ...).
 
+    Raises:
+        ValueError: for BatchNorm or dropout in training mode, named, for inputs that are no floating-point numbers
+            (tokens, say), or other outputs.
+
     Source: arXiv 1810.12281, section 4.2.
 
     >>> jacobian_norm(nn.Linear(2, 1), torch.zeros(3, 2)).item() >= 0
     True
     """
+    one_by_one(model)
+    if not x.is_floating_point():
+        raise ValueError(f"x must be floating-point numbers, by which outputs can be differentiated: got {x.dtype}")
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
     def output(example: Tensor) -> Tensor:
-        return functional_call(model, parameters, (example[None],))[0]  # (C,)
+        return predictions(functional_call(model, parameters, (example[None],)), None)[0]  # (C,)
 
-    return vmap(jacrev(output))(x).flatten(1).square().sum(1).mean()
+    with measuring(model):
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")  # attention goes one by one
+                return vmap(jacrev(output))(x).flatten(1).square().sum(1).mean()
+        except RuntimeError:  # what vmap can't follow, such as recurrent layers
+            found = [one_after_another(lambda _, e=e: output(e), {"x": e}, e[None])[0]["x"] for e in _leaves(x)]
+            return torch.stack(found).flatten(1).square().sum(1).mean()
+
+
+def _leaves(x: Tensor) -> list[Tensor]:
+    return [example.detach().requires_grad_() for example in x]
 
 
 def gauss_newton_norm(model: nn.Module, x: Tensor) -> Tensor:
@@ -40,10 +62,19 @@ def gauss_newton_norm(model: nn.Module, x: Tensor) -> Tensor:
         model: As in :func:`jacobian_norm`.
         x: Shape (B, ...).
 
+    Raises:
+        ValueError: as for :func:`jacobian_norm`.
+
     Source: arXiv 1810.12281, Lemma 2.
     """
     names, theta = zip(*((name, parameter.detach()) for name, parameter in model.named_parameters()), strict=True)
-    _, product = jvp(lambda *values: functional_call(model, dict(zip(names, values, strict=True)), (x,)), theta, theta)
+    one_by_one(model)
+
+    def output(*values: Tensor) -> Tensor:
+        return predictions(functional_call(model, dict(zip(names, values, strict=True)), (x,)), None)
+
+    with measuring(model):
+        _, product = jvp(output, theta, theta)
     assert isinstance(product, Tensor)
     return product.square().sum() / len(x)
 

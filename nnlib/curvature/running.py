@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnlib.curvature.factors import eigenvalues
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 
 
@@ -36,13 +35,12 @@ class RunningCurvature:
         old = self.factors
         self.factors = block if old is None or e == 0 else Kronecker(block.A.lerp(old.A, e), block.S.lerp(old.S, e))
 
-    def rescale(self, x: Tensor, ds: Tensor, decay: float) -> None:
-        """Average in EKFAC's eigenvalues in the present basis, from inputs (B, T, in) and gradients (K, B, T, out)."""
+    def rescale(self, values: Tensor, decay: float) -> None:
+        """Average in EKFAC's eigenvalues in the present basis, (out, in)."""
         self.rescaled += 1
         e = min(1 - 1 / self.rescaled, decay)
         assert isinstance(self.inverse, Eigenbasis)
-        values = eigenvalues(x, ds, self.inverse).lerp(self.inverse.values, e)
-        self.inverse = Eigenbasis(self.inverse.Q_A, self.inverse.Q_S, values)
+        self.inverse = Eigenbasis(self.inverse.Q_A, self.inverse.Q_S, values.lerp(self.inverse.values, e))
 
     def invert(self, inverse: str, damping: float) -> None:
         """Make the inverse or the eigenbasis anew.

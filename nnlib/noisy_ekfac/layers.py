@@ -17,10 +17,10 @@ def noisy_layers(model: nn.Module) -> dict[str, Layer]:
     Raises:
         ValueError: where a trainable parameter lies elsewhere, such a layer is frozen, or there is none.
     """
-    layers = {name: layer for name, layer in blocks(model).items() if isinstance(layer, nn.Linear | nn.Conv2d)}
+    layers = blocks(model)
     inside = {p for layer in layers.values() for p in layer.parameters(recurse=False)}
     outside = [name for name, p in model.named_parameters() if p.requires_grad and p not in inside]
-    frozen = [name for name, layer in layers.items() if not layer.weight.requires_grad]
+    frozen = [name for name, layer in layers.items() if not all(p.requires_grad for p in layer.parameters())]
     if outside or frozen or not layers:
         raise ValueError(
             "every trainable parameter must belong to an nn.Linear or ungrouped nn.Conv2d, and these must be "

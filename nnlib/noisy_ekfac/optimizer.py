@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from nnlib.bayes import Categorical, Likelihood
 from nnlib.curvature import joint_weight
-from nnlib.curvature.capture import Capture, output_vectors
+from nnlib.curvature.capture import Capture, Hook, watchable
+from nnlib.curvature.outputs import output_vectors, predictions
 from nnlib.modes import evaluating
 from nnlib.noisy_ekfac.layers import forget_gradient, joint_gradient, noisy_layers, put
 from nnlib.noisy_ekfac.natural import FisherPosterior
@@ -97,8 +98,8 @@ class NoisyOptimizer:
         noise = {name: self._noise(q.mean.shape) for name, q in self.posteriors.items()}
         weights = {name: q.sample(noise[name][None])[0] for name, q in self.posteriors.items()}
         due = self.steps % self.update_statistics_every == 0 and issubclass(self.kind, FisherPosterior)
-        capture = Capture({**self.layers}) if due else None
-        hook = self.model.register_forward_hook(lambda *called: self._watch(capture, called[2]))
+        capture = Capture(self.model, {**self.layers}) if due else None
+        hook = self.model.register_forward_hook(Hook(lambda *called: self._watch(capture, *called[1:])))
         for name, layer in self.layers.items():
             put(layer, weights[name])
             forget_gradient(layer)
@@ -116,8 +117,14 @@ class NoisyOptimizer:
     @torch.no_grad()
     def step(self) -> None:
         """Move the posterior by the samples since the last step, and put its mean into the model."""
-        if not all(self._draws.values()):
+        without = [name for name, draws in self._draws.items() if not draws]
+        if len(without) == len(self._draws):
             raise RuntimeError("nothing to step by: call loss.backward() inside `with optimizer.sample():` first")
+        if without:
+            raise ValueError(
+                f"no gradient came to {', '.join(without)}: every layer must be called, since its posterior moves "
+                "with every step; leave such layers out of the model"
+            )
         for found in self._statistics:
             for name, (x, ds) in found.items():
                 single = x.shape[1] == 1 and len(ds) == 1
@@ -184,15 +191,18 @@ class NoisyOptimizer:
         self.generator.set_state(state["generator"].cpu())
         self._restore()
 
-    def _watch(self, capture: Capture | None, outputs: Tensor) -> None:
+    def _watch(self, capture: Capture | None, args: tuple[Any, ...], returned: Any) -> None:
         """After a forward pass: gradients of a loss whose targets the model itself has drawn, for the Fisher matrix."""
-        if capture is None or not torch.is_grad_enabled() or not capture.inputs:
+        if capture is None or not watchable() or not capture.calls:
             return
+        outputs = predictions(returned, None)
+        rows = len(args[0]) if args and isinstance(args[0], Tensor) else None
         vectors = output_vectors(outputs, "sampled", self.likelihood.kind, None, self.generator)
         precision = self.likelihood.precision
         vectors = vectors * (precision.detach() if isinstance(precision, Tensor) else precision) ** 0.5
-        self._statistics.append(capture.samples(outputs, vectors))
+        self._statistics.append(capture.samples(outputs, vectors, rows=rows))
         capture.clear()
+        capture.on = True
 
     def _noise(self, shape: torch.Size, generator: torch.Generator | None = None) -> Tensor:
         mean = next(iter(self.posteriors.values())).mean

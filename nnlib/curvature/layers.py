@@ -1,0 +1,88 @@
+"""Which layers of a network have a Kronecker block?
+
+Those that compute s = W x for certain: ``nn.Linear`` and ``nn.Conv2d`` without groups, and subclasses that have not
+replaced the computation. Chapter: ``book/curvature.ipynb``.
+"""
+
+from collections.abc import Iterable
+from typing import TypeGuard
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+Layer = nn.Linear | nn.Conv2d  # with a Kronecker block
+COMPUTING = ("forward", "_conv_forward", "__call__")
+
+
+def blocks(model: nn.Module) -> dict[str, Layer]:
+    """The layers that have a Kronecker block, by name: ``nn.Linear`` and ``nn.Conv2d`` without groups.
+
+    Chapter: ``book/curvature.ipynb``.
+
+    >>> list(blocks(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))))
+    ['0', '2']
+    """
+    return {name: layer for name, layer in model.named_modules() if _has_block(layer)}
+
+
+def chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, Layer]:
+    """All layers with a Kronecker block, or those of these names.
+
+    Raises:
+        ValueError: for a name that the model does not have, a layer without a Kronecker block, or no name at all.
+    """
+    if names is None:
+        found = blocks(model)
+        if not found:
+            raise ValueError("the model has no layer with a Kronecker block: nn.Linear or nn.Conv2d without groups")
+        return found
+    layers, found = dict(model.named_modules()), {}
+    for name in listed("layers", names):
+        if name not in layers:
+            raise ValueError(f"the model has no layer {name!r}; with a Kronecker block are {', '.join(blocks(model))}")
+        layer = layers[name]
+        if not _has_block(layer):
+            raise ValueError(f"layer {name!r} has no Kronecker block: {_refusal(layer)}")
+        found[name] = layer
+    if not found:
+        raise ValueError("layers must name at least one layer: got none")
+    return found
+
+
+def listed(argument: str, names: Iterable[str]) -> list[str]:
+    """The names; a single string would be taken letter by letter.
+
+    Raises:
+        ValueError: for a string.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"{argument} must be a list of names: got the string {names!r}")
+    return list(names)
+
+
+def shared(model: nn.Module) -> dict[str, str]:
+    """For each module with a parameter that another one has too (tied weights), the name of one such other."""
+    owners: dict[nn.Parameter, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(parameter, []).append(name)
+    return {name: names[names[0] == name] for names in owners.values() if len(names) > 1 for name in names}
+
+
+def _has_block(layer: nn.Module) -> TypeGuard[Layer]:
+    return _refusal(layer) is None
+
+
+def _refusal(layer: nn.Module) -> str | None:
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        return f"{type(layer).__name__} is neither nn.Linear nor nn.Conv2d"
+    kind = nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d
+    if any(getattr(type(layer), method, None) is not getattr(kind, method, None) for method in COMPUTING) or not set(
+        COMPUTING
+    ).isdisjoint(vars(layer)):
+        return f"{type(layer).__name__} computes its output in its own way"
+    if is_lazy(layer.weight):
+        return "its sizes are not known before it has run once"
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        return f"its {layer.groups} groups see different inputs, so one factor does not describe them"
+    return None
