@@ -60,10 +60,15 @@ def measuring(model: nn.Module) -> Iterator[None]:
     try:
         # Graphs compiled before our hooks were set would not call them.
         compiled = "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance")
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext(), torch.inference_mode(False):
             yield
     finally:
         _quiet.reset(token)
+
+
+def ordinary(x: Tensor) -> Tensor:
+    """x as a tensor that gradients can be taken of: one made in inference mode is copied."""
+    return x.clone() if x.is_inference() else x
 
 
 def watchable() -> bool:
@@ -118,6 +123,7 @@ class Capture:
     def clear(self) -> None:
         """Forget the last pass."""
         self.calls: dict[str, list[Call]] = defaultdict(list)
+        self.barred: list[str] = []  # before a re-entrant checkpoint, through which torch takes no such gradients
 
     def remove(self) -> None:
         """Take the hooks off."""
@@ -148,37 +154,47 @@ class Capture:
             channels: See above.
 
         Returns:
-            By layer, inputs (B, T, in) and gradients (K, B, T, out). Layers that were not called, or have no influence
-            on the outputs, are left out.
+            By layer, inputs (B, T, in) and gradients (K, B, T, out). Layers that were not called, have no influence on
+            the outputs, or are barred by a checkpoint are left out.
 
         Raises:
             ValueError: for a layer whose input can't be told apart into the examples, or was changed in place.
         """
         self.on = False  # a checkpoint runs layers again in the backward pass
-        names = [name for name in self.layers if self.calls[name]]
-        edges = [call.edge for name in names for call in self.calls[name]]
-        if not edges:
-            return {}
-        back = lambda v: torch.autograd.grad(outputs, edges, v.to(outputs.dtype), retain_graph=True, allow_unused=True)  # noqa: E731
+
+        def back(v: Tensor, names: list[str]) -> list[Tensor | None]:
+            edges = [call.edge for name in names for call in self.calls[name]]
+            return [*torch.autograd.grad(outputs, edges, v.to(outputs.dtype), retain_graph=True, allow_unused=True)]
+
         # Outside autocast, which would multiply in half precision; the graph remembers its own casts.
         with torch.autocast(outputs.device.type, enabled=False):
-            found = [back(v) for v in vectors]
-            weighted = None
+            names = [name for name in self.layers if name in self.calls]
+            try:
+                found = [back(vectors[0], names)] if names else []
+            except RuntimeError as error:
+                if "use_reentrant" not in str(error):
+                    raise
+                self.barred = [name for name in names if not _works(lambda name=name: back(vectors[0], [name]))]
+                names = [name for name in names if name not in self.barred]
+                found = [back(vectors[0], names)] if names else []
+            if not names:
+                return {}
+            found += [back(v, names) for v in vectors[1:]]
+            probes = None
             if not (rows == len(outputs) and all(self._plain(name, len(outputs)) for name in names)):
-                a = rows_of.weights(len(outputs), vectors).view(-1, *(1 for _ in outputs.shape[1:]))
-                weighted = back(a * vectors[0])
+                probes = self._probes(back, vectors, found, names)
             result, at = {}, 0
             for name in names:
                 inputs, gradients = [], []
                 for number, call in enumerate(self.calls[name]):
-                    ds, probe = [gradient[at] for gradient in found], None if weighted is None else weighted[at]
+                    ds, probe = [gradient[at] for gradient in found], None if probes is None else probes[at]
                     at += 1
                     if ds[0] is None:  # this call does not reach the outputs
                         continue
                     if call.x._version != call.version:
                         raise ValueError(f"layer {name!r}: its input was changed in place after it was used")
                     ds = [_locations(self.layers[name], wide(gradient)) for gradient in ds]
-                    mine = self._layout(name, number, call.x, ds[0], probe, len(outputs))
+                    mine = self._layout(name, number, call.x, probe, len(outputs))
                     inputs.append(mine.arrange(_patches(self.layers[name], wide(call.x), channels)))
                     gradients.append(torch.stack([mine.arrange(gradient) for gradient in ds]))
                 if inputs:
@@ -190,22 +206,44 @@ class Capture:
         (x, *more), layer = [call.x for call in self.calls[name]], self.layers[name]
         return not more and x.ndim == (2 if isinstance(layer, nn.Linear) else 4) and len(x) == examples
 
-    def _layout(self, name: str, number: int, x: Tensor, ds: Tensor, weighted: Tensor | None, examples: int) -> Layout:
+    def _probes(
+        self,
+        back: Callable[[Tensor, list[str]], list[Tensor | None]],
+        vectors: Tensor,
+        found: list[list[Tensor | None]],
+        names: list[str],
+    ) -> list[tuple[Tensor, Tensor] | None]:
+        """For each call, gradients by a mixture of the vectors, and the same weighted by example; None says nothing."""
+        mix, a = rows_of.weights(len(vectors), vectors), rows_of.weights(vectors.shape[1], vectors)
+        weighted = back(torch.tensordot(mix, vectors, 1) * a.view(-1, *(1 for _ in vectors.shape[2:])), names)
+        layers = [self.layers[name] for name in names for _ in self.calls[name]]
+        probes, sizes = [], []
+        for layer, *ds, last in zip(layers, *found, weighted, strict=True):
+            if last is None:
+                probes.append(None)
+                continue
+            mixture = sum(m * wide(part) for m, part in zip(mix.to(last.device), ds, strict=True))
+            probes.append((_locations(layer, mixture), _locations(layer, wide(last))))
+            sizes.append(float(mixture.norm()))
+        # Far below the others it is rounding, which belongs to no example.
+        floor = [10 * torch.finfo(last.dtype).eps * max(sizes) if last is not None else 0.0 for last in weighted]
+        return [
+            None if probe is None or not float(probe[0].norm()) > least else probe
+            for probe, least in zip(probes, floor, strict=True)
+        ]
+
+    def _layout(self, name: str, number: int, x: Tensor, probe: tuple[Tensor, Tensor] | None, examples: int) -> Layout:
         linear = isinstance(self.layers[name], nn.Linear)
-        lead = x.shape[:-1] if linear else x.shape[: x.ndim - 3]
-        found = rows_of.layouts(lead, examples)
-        if weighted is None:
-            return found[0]
+        found = rows_of.layouts(x.shape[:-1] if linear else x.shape[: x.ndim - 3], examples)
         key = (name, number, x.shape, examples)
-        if key in self.known:
-            return self.known[key]
-        told = None
-        if found:
-            weighted = _locations(self.layers[name], wide(weighted))
-            told, sure = rows_of.choose(found, ds, weighted)
+        told = self.known.get(key)
+        if told is None and found and probe is None:  # a plain call, or one without a gradient, where any will do
+            return found[0]
+        if told is None and found and probe is not None:
+            told = rows_of.choose(found, *probe)
             if told is None and len(found) == 1 and found[0].axis == 0 and coupled(self.model):
-                told, sure = found[0], True
-            if told is not None and sure:
+                told = found[0]
+            if told is not None:
                 self.known[key] = told
         if told is None:
             mixed = f", and examples see each other through {coupled(self.model)!r}" if coupled(self.model) else ""
@@ -215,6 +253,14 @@ class Capture:
                 "leave the layer out"
             )
         return told
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except RuntimeError:
+        return False
+    return True
 
 
 def coupled(model: nn.Module) -> str | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn.utils import parameters_to_vector
 
-from nnlib.curvature.capture import measuring
+from nnlib.curvature.capture import measuring, ordinary
 from nnlib.curvature.layers import Layer, chosen
 from nnlib.curvature.outputs import output_vectors, predictions, wide
 
@@ -74,6 +74,7 @@ def jacobian(model: nn.Module, x: Tensor) -> Tensor:
         return f, f
 
     with measuring(model):
+        x = ordinary(x)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")  # attention goes one by one
@@ -170,4 +171,6 @@ def dense_hessian(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor
         parts = (part.view(shape) for part, shape in zip(vector.split(sizes), shapes.values(), strict=True))
         return loss(functional_call(model, dict(zip(shapes, parts, strict=True)), (x,)), y)
 
-    return jacrev(jacrev(value))(parameters_to_vector(model.parameters()).detach())
+    with measuring(model):
+        x, y = ordinary(x), ordinary(y)
+        return jacrev(jacrev(value))(ordinary(parameters_to_vector(model.parameters()).detach()))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nnlib.curvature.capture import Capture, measuring
+from nnlib.curvature.capture import Capture, measuring, ordinary
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 from nnlib.curvature.layers import blocks, chosen, shared
 from nnlib.curvature.outputs import Output, output_vectors, predictions
@@ -123,7 +123,7 @@ def rescale(
                     f"{inputs.dtype}, as full-patch factors have: got {tuple(basis.values.shape)} of "
                     f"{basis.values.dtype}"
                 )
-            total[name] += share * eigenvalues(inputs, gradients, basis)
+            total[name] = total[name] + share * eigenvalues(inputs, gradients, basis)
     return {name: Eigenbasis(basis.Q_A, basis.Q_S, total[name]) for name, basis in bases.items()}
 
 
@@ -151,10 +151,9 @@ def _passes(
             )
     size = batch_size or len(x)
     generator = None
-    with measuring(model), Capture(model, watched) as capture, torch.inference_mode(False), torch.enable_grad():
+    with measuring(model), Capture(model, watched) as capture, torch.enable_grad():
         for start in range(0, len(x), size):
-            part = x[start : start + size]
-            part = part.clone() if part.is_inference() else part
+            part = ordinary(x[start : start + size])
             capture.clear()
             capture.on = True
             # BatchNorm's running statistics move in these copies, not in the model. Curvature does not ask who is
@@ -166,14 +165,20 @@ def _passes(
                 generator = torch.Generator(outputs.device).manual_seed(seed)
             targets = None if y is None else y[start : start + size]
             vectors = output_vectors(outputs, fisher, likelihood, targets, generator)
-            called = set(capture.calls)
             samples = capture.samples(outputs, vectors, rows=len(part), channels=channels)
             for name in watched:
                 if name not in samples:
-                    why = "has no influence on the output" if name in called else "was not called (its weights may be)"
-                    raise ValueError(f"layer {name!r} {why}: leave it out of `layers`")
+                    raise ValueError(f"layer {name!r} {_absence(capture, name)}: leave it out of `layers`")
             with torch.autocast(outputs.device.type, enabled=False):
                 yield samples, len(part) / len(x)
+
+
+def _absence(capture: Capture, name: str) -> str:
+    if name in capture.barred:
+        return "lies before a checkpoint with use_reentrant=True"
+    if name in capture.calls:
+        return "has no influence on the output"
+    return "was not called, or only in a checkpoint with use_reentrant=True"
 
 
 def _check(x: Tensor, y: Tensor | None, batch_size: int | None) -> None:

@@ -252,11 +252,9 @@ class KFAC(torch.optim.Optimizer):
     def _tell(self, name: str) -> None:
         if name not in self._told:
             self._told.add(name)
-            why = (
-                "only a part of it is trained"
-                if self.curvature[name].factors is not None
-                else ("it was not called in the passes that brought statistics")
-            )
+            why = "no pass has brought statistics of it (not called, or behind a re-entrant checkpoint)"
+            if self.curvature[name].inverse is not None:
+                why = "only a part of its parameters has a gradient"
             warnings.warn(f"layer {name!r} is trained by SGD for now: {why}", stacklevel=4)
 
     def _move(self, parameters: list[Tensor], directions: list[Tensor], lr: float, momentum: float) -> None:

@@ -62,20 +62,17 @@ def weights(examples: int, like: Tensor) -> Tensor:
     return a * (1 - 2 * (torch.arange(examples, device=like.device) % 2))
 
 
-def choose(found: list[Layout], ds: Tensor, weighted: Tensor) -> tuple[Layout | None, bool]:
-    """The layout of which the gradients tell, and whether they tell anything: where all are zero, any will do.
+def choose(found: list[Layout], ds: Tensor, weighted: Tensor) -> Layout | None:
+    """The first layout with which the gradients agree.
 
     Args:
-        found: What :func:`layouts` gave, not empty.
-        ds: Gradients at the layer's output, (leading axes, out).
+        found: What :func:`layouts` gave.
+        ds: Gradients at the layer's output, (leading axes, ..., out), not zero.
         weighted: The same with the output vectors multiplied by :func:`weights`.
     """
-    size = ds.norm()
-    if not size > 0:
-        return found[0], False
     for layout in found:
         rows = layout.arrange(ds)
         difference = layout.arrange(weighted) - weights(len(rows), rows)[:, None, None] * rows
-        if difference.norm() <= TOLERANCE * size:
-            return layout, True
-    return None, True
+        if difference.norm() <= TOLERANCE * ds.norm():
+            return layout
+    return None

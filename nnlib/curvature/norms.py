@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.functional import jvp
 from torch.func import functional_call, jacrev, vmap
 
-from nnlib.curvature.capture import measuring
+from nnlib.curvature.capture import measuring, ordinary
 from nnlib.curvature.dense import joint_weight, one_after_another, one_by_one
 from nnlib.curvature.factors import factors
 from nnlib.curvature.layers import blocks
@@ -42,6 +42,7 @@ def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
         return predictions(functional_call(model, parameters, (example[None],)), None)[0]  # (C,)
 
     with measuring(model):
+        x = ordinary(x)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")  # attention goes one by one
@@ -74,6 +75,7 @@ def gauss_newton_norm(model: nn.Module, x: Tensor) -> Tensor:
         return predictions(functional_call(model, dict(zip(names, values, strict=True)), (x,)), None)
 
     with measuring(model):
+        x = ordinary(x)
         _, product = jvp(output, theta, theta)
     assert isinstance(product, Tensor)
     return product.square().sum() / len(x)

@@ -96,7 +96,8 @@ class NoisyOptimizer:
     def sample(self) -> Iterator[None]:
         """In here the model holds a draw of its weights; gradients that it gets in here count for the next step."""
         noise = {name: self._noise(q.mean.shape) for name, q in self.posteriors.items()}
-        weights = {name: q.sample(noise[name][None])[0] for name, q in self.posteriors.items()}
+        with self._full_precision():
+            weights = {name: q.sample(noise[name][None])[0] for name, q in self.posteriors.items()}
         due = self.steps % self.update_statistics_every == 0 and issubclass(self.kind, FisherPosterior)
         capture = Capture(self.model, {**self.layers}) if due else None
         hook = self.model.register_forward_hook(Hook(lambda *called: self._watch(capture, *called[1:])))
@@ -125,22 +126,25 @@ class NoisyOptimizer:
                 f"no gradient came to {', '.join(without)}: every layer must be called, since its posterior moves "
                 "with every step; leave such layers out of the model"
             )
-        for found in self._statistics:
-            for name, (x, ds) in found.items():
-                single = x.shape[1] == 1 and len(ds) == 1
-                self.posteriors[name].observe(Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds))
-        moves, squared = {}, 0.0
-        for name, q in self.posteriors.items():
-            gradient, weights, noise = (torch.stack(part) for part in zip(*self._draws[name], strict=True))
-            if not math.isfinite(gradient.sum().item()):
-                raise ArithmeticError(f"the gradient of layer {name!r} is not finite at step {self.steps}: lower lr")
-            moves[name], length = q.propose(
-                gradient, weights, noise, lr=self.lr, damping_ex=self.damping, momentum=self.momentum
-            )
-            squared += length.item()
-        nu = shortening(squared, self.kl_clip)
-        for name, q in self.posteriors.items():
-            q.mean = q.mean + nu * moves[name]
+        with self._full_precision():
+            for found in self._statistics:
+                for name, (x, ds) in found.items():
+                    single = x.shape[1] == 1 and len(ds) == 1
+                    self.posteriors[name].observe(Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds))
+            moves, squared = {}, 0.0
+            for name, q in self.posteriors.items():
+                gradient, weights, noise = (torch.stack(part) for part in zip(*self._draws[name], strict=True))
+                if not math.isfinite(gradient.sum().item()):
+                    raise ArithmeticError(
+                        f"the gradient of layer {name!r} is not finite at step {self.steps}: lower lr"
+                    )
+                moves[name], length = q.propose(
+                    gradient, weights, noise, lr=self.lr, damping_ex=self.damping, momentum=self.momentum
+                )
+                squared += length.item()
+            nu = shortening(squared, self.kl_clip)
+            for name, q in self.posteriors.items():
+                q.mean = q.mean + nu * moves[name]
         self._draws, self._statistics = {name: [] for name in self.layers}, []
         self.steps += 1
         self._restore()
@@ -162,7 +166,8 @@ class NoisyOptimizer:
                 for _ in range(particles):
                     for name, layer in self.layers.items():
                         q = self.posteriors[name]
-                        put(layer, q.sample(self._noise(q.mean.shape, generator)[None])[0])
+                        with self._full_precision():
+                            put(layer, q.sample(self._noise(q.mean.shape, generator)[None])[0])
                     found.append(self.model(x))
         finally:
             self._restore()
@@ -203,6 +208,10 @@ class NoisyOptimizer:
         self._statistics.append(capture.samples(outputs, vectors, rows=rows))
         capture.clear()
         capture.on = True
+
+    def _full_precision(self) -> torch.autocast:
+        """Outside autocast, which is for the network's own passes."""
+        return torch.autocast(self.generator.device.type, enabled=False)
 
     def _noise(self, shape: torch.Size, generator: torch.Generator | None = None) -> Tensor:
         mean = next(iter(self.posteriors.values())).mean
