@@ -5,76 +5,22 @@ output then gives ds = d(loss of an example)/ds. The model, its buffers and its 
 Chapter: ``book/curvature.ipynb``.
 """
 
-import math
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.nn import functional
 
 from nnlib.curvature import layout as rows_of
 from nnlib.curvature.layers import Layer
 from nnlib.curvature.layout import Layout
 from nnlib.curvature.outputs import wide
+from nnlib.curvature.passes import Hook
+from nnlib.curvature.patches import locations, patches
 
-
-class Hook:
-    """A hook that stays with its model: copied or pickled along with the module, it is one that does nothing.
-
-    What stands in for it is of the standard library, so that a saved model needs nothing of this package.
-    """
-
-    def __init__(self, call: Callable[..., None]):
-        self.call = call
-
-    @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
-    def __call__(self, *args: Any) -> None:
-        self.call(*args)
-
-    def __reduce__(self):
-        return getattr, (nullcontext(), "__exit__")  # takes any arguments and gives None
-
-
-_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
-
-
-@contextmanager
-def measuring(model: nn.Module) -> Iterator[None]:
-    """In here a pass is a measurement: K-FAC optimisers of the model take no statistics, compiled code stands aside.
-
-    Raises:
-        ValueError: for what is no module, or one that stands for another on several processes.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module: got a {type(model).__name__}")
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise ValueError("model is wrapped by DistributedDataParallel: give model.module, which is measured here alone")
-    token = _quiet.set(True)
-    try:
-        # Graphs compiled before our hooks were set would not call them.
-        compiled = "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance")
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext(), torch.inference_mode(False):
-            yield
-    finally:
-        _quiet.reset(token)
-
-
-def ordinary(x: Tensor) -> Tensor:
-    """x as a tensor that gradients can be taken of: one made in inference mode is copied."""
-    return x.clone() if x.is_inference() else x
-
-
-def watchable() -> bool:
-    """Whether the present pass is one of ordinary training: with a graph, of no measurement, transform or export."""
-    transformed = torch._C._are_functorch_transforms_active()  # in vmap or jacrev there is no graph of that kind
-    return torch.is_grad_enabled() and not (_quiet.get() or transformed or torch.compiler.is_compiling())
+Key = tuple[str, int, torch.Size, int]  # layer, number of its call, shape of the input, B
 
 
 @dataclass
@@ -102,7 +48,7 @@ class Capture:
 
     def __post_init__(self):
         self.on = True
-        self.known: dict[tuple[Any, ...], Layout] = {}  # by layer, number of the call, its shape and B
+        self.known: dict[Key, Layout] = {}  # what the graph has told
         self.clear()
         self._handles = [
             # First of the layer's hooks: others may change the output, and the graph then knows what they did.
@@ -180,9 +126,12 @@ class Capture:
             if not names:
                 return {}
             found += [back(v, names) for v in vectors[1:]]
-            probes = None
-            if not (rows == len(outputs) and all(self._plain(name, len(outputs)) for name in names)):
-                probes = self._probes(back, vectors, found, names)
+            calls = [(name, i, call.x) for name in names for i, call in enumerate(self.calls[name])]
+            plain = (
+                rows == len(outputs) and len(vectors) == 1 and all(self._plain(name, len(outputs)) for name in names)
+            )
+            known = all(self._key(*call, len(outputs)) in self.known for call in calls)
+            probes = None if plain or known else self._probes(back, vectors, found, names)
             result, at = {}, 0
             for name in names:
                 inputs, gradients = [], []
@@ -193,16 +142,20 @@ class Capture:
                         continue
                     if call.x._version != call.version:
                         raise ValueError(f"layer {name!r}: its input was changed in place after it was used")
-                    ds = [_locations(self.layers[name], wide(gradient)) for gradient in ds]
+                    ds = [locations(self.layers[name], wide(part)) for part in ds if part is not None]
                     mine = self._layout(name, number, call.x, probe, len(outputs))
-                    inputs.append(mine.arrange(_patches(self.layers[name], wide(call.x), channels)))
+                    inputs.append(mine.arrange(patches(self.layers[name], wide(call.x), channels)))
                     gradients.append(torch.stack([mine.arrange(gradient) for gradient in ds]))
                 if inputs:
                     result[name] = _joined(inputs, 1), _joined(gradients, 2)
         return result
 
     def _plain(self, name: str, examples: int) -> bool:
-        """Whether a layer was called once, on one row an example, or one image: nothing to ask the graph."""
+        """Whether a layer was called once, on one row an example, or one image.
+
+        Then nothing is asked of the graph for a single vector, which would cost another backward pass. For several,
+        examples that depend on each other would make the mean over them wrong.
+        """
         (x, *more), layer = [call.x for call in self.calls[name]], self.layers[name]
         return not more and x.ndim == (2 if isinstance(layer, nn.Linear) else 4) and len(x) == examples
 
@@ -222,9 +175,9 @@ class Capture:
             if last is None:
                 probes.append(None)
                 continue
-            mixture = sum(m * wide(part) for m, part in zip(mix.to(last.device), ds, strict=True))
-            probes.append((_locations(layer, mixture), _locations(layer, wide(last))))
-            sizes.append(float(mixture.norm()))
+            mixture = torch.tensordot(mix.to(last), torch.stack(ds), 1)
+            probes.append((locations(layer, wide(mixture)), locations(layer, wide(last))))
+            sizes.append(float(wide(mixture).norm()))
         # Far below the others it is rounding, which belongs to no example.
         floor = [10 * torch.finfo(last.dtype).eps * max(sizes) if last is not None else 0.0 for last in weighted]
         return [
@@ -232,10 +185,14 @@ class Capture:
             for probe, least in zip(probes, floor, strict=True)
         ]
 
+    @staticmethod
+    def _key(name: str, number: int, x: Tensor, examples: int) -> Key:
+        return name, number, x.shape, examples
+
     def _layout(self, name: str, number: int, x: Tensor, probe: tuple[Tensor, Tensor] | None, examples: int) -> Layout:
         linear = isinstance(self.layers[name], nn.Linear)
         found = rows_of.layouts(x.shape[:-1] if linear else x.shape[: x.ndim - 3], examples)
-        key = (name, number, x.shape, examples)
+        key = self._key(name, number, x, examples)
         told = self.known.get(key)
         if told is None and found and probe is None:  # a plain call, or one without a gradient, where any will do
             return found[0]
@@ -249,8 +206,8 @@ class Capture:
             mixed = f", and examples see each other through {coupled(self.model)!r}" if coupled(self.model) else ""
             raise ValueError(
                 f"layer {name!r}: its input of shape {tuple(x.shape)} can't be told apart into the {examples} examples "
-                f"of the network's output{mixed}; let the first axis of inputs and outputs count the examples, or "
-                "leave the layer out"
+                f"of the network's output{mixed}; let the first axis of inputs and outputs count examples that do not "
+                "depend on each other, or leave the layer out"
             )
         return told
 
@@ -274,37 +231,3 @@ def coupled(model: nn.Module) -> str | None:
 def _joined(calls: list[Tensor], axis: int) -> Tensor:
     """The calls of a shared layer as one with more locations, which stand along ``axis``."""
     return calls[0] if len(calls) == 1 else torch.cat(calls, axis)
-
-
-def _patches(layer: Layer, x: Tensor, channels: bool) -> Tensor:
-    """What the joint weight is multiplied by: (leading axes, in) or, for a convolution, (N, T, in)."""
-    if isinstance(layer, nn.Linear):
-        rows = x  # (..., in)
-        ones = rows.new_ones(*rows.shape[:-1], 1)
-    else:
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        x = functional.pad(x, list(layer._reversed_padding_repeated_twice), mode=mode)
-        if channels:
-            weights = _visits(layer, x).sqrt()  # (1, 1, H, W)
-            rows = (x * weights).flatten(2).transpose(1, 2)  # (B, H W, c)
-            ones = (weights / math.prod(layer.kernel_size)).flatten()[:, None].expand(len(x), -1, 1)
-        else:
-            rows = functional.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride).transpose(1, 2)
-            ones = rows.new_ones(*rows.shape[:2], 1)  # rows: (B, T, c k k)
-    return rows if layer.bias is None else torch.cat([rows, ones], -1)
-
-
-def _visits(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """How often patches see each pixel of the padded input, (1, 1, H, W), as multiples of the mean over pixels.
-
-    The mean over patches and offsets of x x' is then the mean over pixels of visits * x x', k k times fewer products.
-    """
-    size, options = x.shape[2:], (layer.kernel_size, layer.dilation, 0, layer.stride)
-    patches = functional.unfold(x.new_ones(1, 1, *size), *options)  # (1, k k, T)
-    counts = functional.fold(patches, size, *options)
-    return counts / counts.mean()
-
-
-def _locations(layer: Layer, ds: Tensor) -> Tensor:
-    """Gradients at a layer's output, with the outputs as last axis: (leading axes, out) or (N, T, out)."""
-    return ds.flatten(2).transpose(1, 2) if isinstance(layer, nn.Conv2d) and ds.ndim == 4 else ds

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn.utils import parameters_to_vector
 
-from nnlib.curvature.capture import measuring, ordinary
 from nnlib.curvature.layers import Layer, chosen
 from nnlib.curvature.outputs import output_vectors, predictions, wide
+from nnlib.curvature.passes import measuring, ordinary
 
 
 def joint_weight(layer: Layer) -> Tensor:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nnlib.curvature.capture import Capture, measuring, ordinary
+from nnlib.curvature.capture import Capture
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 from nnlib.curvature.layers import blocks, chosen, shared
 from nnlib.curvature.outputs import Output, output_vectors, predictions
+from nnlib.curvature.passes import measuring, ordinary
 
 CHUNK = 2**22  # numbers in a chunk of per-example gradients
 
@@ -140,7 +141,7 @@ def _passes(
     output: Output | None,
 ) -> Iterator[tuple[dict[str, tuple[Tensor, Tensor]], float]]:
     """Samples of each layer, from forward passes over pieces of x, each with its share of the examples."""
-    _check(x, y, batch_size)
+    _check(model, x, y, batch_size)
     watched, tied = chosen(model, layers), shared(model)
     for name in watched:
         if name in tied:
@@ -161,6 +162,8 @@ def _passes(
             copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
             copies |= {name: p.detach().requires_grad_(p.is_floating_point()) for name, p in model.named_parameters()}
             outputs = predictions(functional_call(model, copies, (part,)), output)
+            if not outputs.detach().isfinite().all():
+                raise ValueError("the curvature is not finite: are the model's weights and x?")
             if generator is None:
                 generator = torch.Generator(outputs.device).manual_seed(seed)
             targets = None if y is None else y[start : start + size]
@@ -181,7 +184,9 @@ def _absence(capture: Capture, name: str) -> str:
     return "was not called, or only in a checkpoint with use_reentrant=True"
 
 
-def _check(x: Tensor, y: Tensor | None, batch_size: int | None) -> None:
+def _check(model: nn.Module, x: Tensor, y: Tensor | None, batch_size: int | None) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module: got a {type(model).__name__}")
     if not isinstance(x, Tensor) or x.ndim == 0:
         raise TypeError(f"x must be a tensor of inputs (B, ...): got a {type(x).__name__}")
     if len(x) == 0 or (batch_size is not None and batch_size < 1):

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.autograd.functional import jvp
 from torch.func import functional_call, jacrev, vmap
 
-from nnlib.curvature.capture import measuring, ordinary
 from nnlib.curvature.dense import joint_weight, one_after_another, one_by_one
 from nnlib.curvature.factors import factors
 from nnlib.curvature.layers import blocks
 from nnlib.curvature.outputs import predictions
+from nnlib.curvature.passes import measuring, ordinary
 
 
 def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:

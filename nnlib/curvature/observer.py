@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnlib.curvature.capture import Capture, Hook, watchable
+from nnlib.curvature.capture import Capture
 from nnlib.curvature.factors import eigenvalues, second_moments
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 from nnlib.curvature.layers import Layer
 from nnlib.curvature.outputs import Output, output_vectors, predictions, wide
+from nnlib.curvature.passes import Hook, watchable
 
 Samples = dict[str, tuple[Tensor, Tensor]]  # inputs and gradients by layer
 Pass = tuple[int, dict[str, Kronecker], Samples]  # examples, factors, samples

@@ -33,7 +33,10 @@ class RunningCurvature:
         self.count += 1
         e = min(1 - 1 / self.count, decay)
         old = self.factors
-        self.factors = block if old is None or e == 0 else Kronecker(block.A.lerp(old.A, e), block.S.lerp(old.S, e))
+        if old is None or e == 0:
+            self.factors = block
+        else:  # the model may have been moved since
+            self.factors = Kronecker(block.A.lerp(old.A.to(block.A), e), block.S.lerp(old.S.to(block.S), e))
 
     def rescale(self, values: Tensor, decay: float) -> None:
         """Average in EKFAC's eigenvalues in the present basis, (out, in)."""

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from nnlib.bayes import Categorical, Likelihood
 from nnlib.curvature import joint_weight
-from nnlib.curvature.capture import Capture, Hook, watchable
+from nnlib.curvature.capture import Capture
 from nnlib.curvature.outputs import output_vectors, predictions
+from nnlib.curvature.passes import Hook, watchable
 from nnlib.modes import evaluating
 from nnlib.noisy_ekfac.layers import forget_gradient, joint_gradient, noisy_layers, put
 from nnlib.noisy_ekfac.natural import FisherPosterior

@@ -389,6 +389,29 @@ class Sequence(nn.Module):
         return self.c(self.each(self.b, h).tanh().mean(1))
 
 
+@pytest.mark.parametrize("frames", [3, 4])
+def test_images_of_a_sequence_in_the_batch_are_locations_of_their_example(frames):
+    """(B, T, 1, 5, 5) through a convolution as (B T, ...) and as (T B, ...), against ordinary gradients."""
+
+    class Video(nn.Module):
+        def __init__(self, time_first):
+            super().__init__()
+            self.time_first, self.conv, self.last = time_first, nn.Conv2d(1, 3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            x = x.transpose(0, 1) if self.time_first else x
+            h = self.conv(x.flatten(0, 1)).tanh().mean((2, 3)).unflatten(0, x.shape[:2])
+            return self.last(h.mean(0 if self.time_first else 1))
+
+    x = draw(4, frames, 1, 5, 5)
+    for time_first in (False, True):
+        model = randomised(Video(time_first))
+        bases = {name: block.eigen() for name, block in factors(model, x).items()}
+        F, index = dense_fisher(model, x), layer_index(model, "conv")
+        Q, found = torch.kron(bases["conv"].Q_S, bases["conv"].Q_A), rescale(model, x, bases)["conv"].values
+        torch.testing.assert_close(found.flatten(), (Q.T @ F[index][:, index] @ Q).diagonal())
+
+
 def sequence(layout, T):
     return randomised(Sequence(layout, T))
 
@@ -457,6 +480,12 @@ def test_a_layout_that_is_none_is_refused_with_the_shapes():
             h = self.mixed.a(x).tanh()
             return self.mixed.c(h + self.mixed.mix(h.transpose(1, 2)).transpose(1, 2)).flatten(0, 1)
 
+    class Neighbours(Plain):  # of a graph whose nodes are the rows
+        def forward(self, x):
+            return super().forward(x) + super().forward(x).mean(0)
+
+    with pytest.raises(ValueError, match=r"layer 'a': its input of shape \(5, 4\) can't be told apart"):
+        factors(of(Neighbours), X)
     for model, x, shape in (
         (of(OneByOne), X, r"\(1, 4\)"),
         (of(Picked), X, r"\(7, 4\)"),
@@ -962,6 +991,45 @@ def test_two_processes_take_the_step_of_one_with_the_whole_batch(tmp_path):
             for name, p in whole.state_dict().items():
                 assert torch.equal(one[name], two[name])
                 assert torch.allclose(one[name], p, rtol=1e-9, atol=1e-12) == (fisher == "exact")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+def test_a_pass_that_is_traced_or_exported_brings_no_statistics():
+    model, optimizer = plain_kfac()
+    torch.jit.trace(model, X)
+    torch.export.export(model, (X,), strict=False)
+    assert not optimizer._observer.passes and not optimizer._observer.latest
+
+
+def test_half_way_to_another_precision():
+    """model.double() between two steps, without momentum. Breaks if averages of both precisions meet."""
+    model, optimizer = plain_kfac(of(Plain).float(), momentum=0.0)
+    training(model, optimizer, 2, X.float())
+    model.double()
+    training(model, optimizer, 2)
+    assert optimizer.curvature["b"].factors.A.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: factors([nn.Linear(4, 3)], X), TypeError, r"model must be an nn\.Module: got a list"),
+        (lambda: factors(of(Plain), [1, 2]), TypeError, "x must be a tensor .*got a list"),
+        (lambda: factors(of(Plain), X * math.nan), ValueError, "is not finite: are the model's weights and x"),
+        (lambda: factors(of(Plain), X[:0]), ValueError, "at least one example"),
+        (lambda: factors(of(Plain), X, layers=[]), ValueError, "layers must name at least one layer"),
+        (lambda: factors(of(Plain), X, layers="a"), ValueError, "layers must be a list of names: got the string 'a'"),
+        (lambda: rescale(of(Plain), X, {}), ValueError, "layers must name at least one layer"),
+        (lambda: rescale(of(Plain), X, {"a": BASES["b"]}), ValueError, r"bases\['a'\] must have .*\(6, 5\)"),
+        (lambda: rescale(of(Plain).float(), X.float(), BASES), ValueError, r"bases\['a'\] must have .*float32"),
+        (lambda: KFAC(nn.Sequential(nn.LazyLinear(3)), 0.1), ValueError, "no layer to precondition"),
+        (lambda: plain_kfac()[1].load_state_dict({"state": {}, "param_groups": []}), ValueError, "must be KFAC's"),
+        (lambda: jacobian_norm(build("transformer").eval(), torch.zeros(2, 5).long()), ValueError, "floating-point"),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
 
 
 # Four networks as users write them

@@ -53,11 +53,11 @@ class ResNet(nn.Module):
         self.stem = nn.Conv2d(1, 4, 3, padding=1, bias=False)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, s, 1) for a, b, s in ((4, 4, 1), (4, 4, 1), (4, 6, 2), (6, 6, 1)))
         self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in (4, 4, 4, 6, 6))
-        self.short, self.head = nn.Conv2d(4, 6, 1, 2), nn.Linear(6, classes)
+        self.same, self.short, self.head = nn.Identity(), nn.Conv2d(4, 6, 1, 2), nn.Linear(6, classes)
 
     def forward(self, x):
         h = self.norms[0](self.stem(x)).relu_()
-        for i, short in ((0, nn.Identity()), (2, self.short)):
+        for i, short in ((0, self.same), (2, self.short)):
             r = self.norms[i + 1](self.convs[i](h)).relu_()
             h = (self.norms[i + 2](self.convs[i + 1](r)) + short(h)).relu()
         return self.head(F.adaptive_avg_pool2d(h, 1).flatten(1))

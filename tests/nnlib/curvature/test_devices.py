@@ -93,7 +93,7 @@ def test_bfloat16_models_keep_their_dtype_and_have_factors_in_single_precision()
     """Their squares would lose everything, and there is no Cholesky factorisation in half precision."""
     model, (x, y) = net(torch.bfloat16), inputs(torch.bfloat16)
     assert all(M.dtype == torch.float32 for block in factors(model, x).values() for M in (block.A, block.S))
-    optimizer = KFAC(model, 0.1, 0.1)
+    optimizer = KFAC(model, 0.1, 0.1, fisher="exact")  # eight steps on drawn targets may go anywhere
     losses = []
     for _ in range(8):
         optimizer.zero_grad()
