@@ -52,7 +52,7 @@ class Capture:
         self.clear()
         self._handles = [
             # First of the layer's hooks: others may change the output, and the graph then knows what they did.
-            layer.register_forward_hook(Hook(self._note(name)), with_kwargs=True, prepend=True)
+            layer.register_forward_hook(Hook(self._note(name), self), with_kwargs=True, prepend=True)
             for name, layer in self.layers.items()
         ]
 

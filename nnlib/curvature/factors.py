@@ -152,15 +152,16 @@ def _passes(
             )
     size = batch_size or len(x)
     generator = None
+    frozen = lambda p: not p.requires_grad and p.is_floating_point()  # noqa: E731
     with measuring(model), Capture(model, watched) as capture, torch.enable_grad():
         for start in range(0, len(x), size):
             part = ordinary(x[start : start + size])
             capture.clear()
             capture.on = True
             # BatchNorm's running statistics move in these copies, not in the model. Curvature does not ask who is
-            # trained, so everything is here; the model's own parameters stay frozen or not, as they are.
+            # trained, so frozen parameters are trained here; the model's own stay as they are.
             copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            copies |= {name: p.detach().requires_grad_(p.is_floating_point()) for name, p in model.named_parameters()}
+            copies |= {name: p.detach().requires_grad_() for name, p in model.named_parameters() if frozen(p)}
             outputs = predictions(functional_call(model, copies, (part,)), output)
             if not outputs.detach().isfinite().all():
                 raise ValueError("the curvature is not finite: are the model's weights and x?")

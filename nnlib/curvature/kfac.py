@@ -236,12 +236,15 @@ class KFAC(torch.optim.Optimizer):
             if self.curvature[name].inverse is None or not all(p in direction for p in parts):
                 self._tell(name)
                 continue
-            grad = torch.cat([wide(direction[p]).view(len(p), -1) for p in parts], 1)  # (out, in) or (out, in + 1)
+            grad = wide(direction[layer.weight]).flatten(1)  # (out, in)
+            if layer.bias is not None:
+                grad = torch.cat([grad, wide(direction[layer.bias])[:, None]], 1)  # (out, in + 1)
             U = self.curvature[name].solve(grad, groups[layer.weight]["damping"])
             if self.kl_clip is not None:
                 products.setdefault(groups[layer.weight]["lr"], []).append((U * grad).sum())
-            for p, u in zip(parts, U.split([grad.shape[1] - len(parts) + 1, 1][: len(parts)], 1), strict=True):
-                direction[p] = u.reshape(p.shape).to(p.dtype)
+            if layer.bias is not None:
+                direction[layer.bias], U = U[:, -1].to(layer.bias.dtype), U[:, :-1]
+            direction[layer.weight] = U.reshape(layer.weight.shape).to(layer.weight.dtype)
             moved += parts
         if self.kl_clip is not None and moved:
             squared = torch.stack([lr**2 * torch.stack(found).sum() for lr, found in products.items()]).sum()

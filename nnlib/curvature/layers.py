@@ -62,9 +62,12 @@ def listed(argument: str, names: Iterable[str]) -> list[str]:
 
 def shared(model: nn.Module) -> dict[str, str]:
     """For each module with a parameter that another one has too (tied weights), the name of one such other."""
+    every = [p for module in model.modules() for p in {*module._parameters.values()} if p is not None]
+    if len(every) == len(set(every)):
+        return {}
     owners: dict[nn.Parameter, list[str]] = {}
     for name, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
+        for parameter in {parameter for parameter in module._parameters.values() if parameter is not None}:
             owners.setdefault(parameter, []).append(name)
     return {name: names[names[0] == name] for names in owners.values() if len(names) > 1 for name in names}
 

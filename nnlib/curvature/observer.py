@@ -71,7 +71,8 @@ class Observer:
             # A shallow copy has taken the hooks along.
             capture.on = observer is not None and observer.due and module is observer.model and module.training
             capture.on = capture.on and watchable()
-            rows[0] = next((len(x) for x in _tensors((args, kwargs)) if x.ndim), None)
+            if capture.on:
+                rows[0] = next((len(x) for x in _tensors((args, kwargs)) if x.ndim), None)
             if observer is not None and (parallel := DistributedDataParallel._active_ddp_module) is not None:
                 observer.group = parallel.process_group
 

@@ -17,13 +17,21 @@ class Hook:
     """A hook that stays with its model: copied or pickled along with the module, it is one that does nothing.
 
     What stands in for it is of the standard library, so that a saved model needs nothing of this package.
+
+    Args:
+        call: What it does; never a part of a compiled graph.
+        switch: Something with ``on``, without which nothing is done; a graph compiled meanwhile goes through.
     """
 
-    def __init__(self, call: Callable[..., None]):
-        self.call = call
+    def __init__(self, call: Callable[..., None], switch: Any = None):
+        self.call, self.switch = call, switch
+
+    def __call__(self, *args: Any) -> None:
+        if self.switch is None or self.switch.on:
+            self._outside(*args)
 
     @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
-    def __call__(self, *args: Any) -> None:
+    def _outside(self, *args: Any) -> None:
         self.call(*args)
 
     def __reduce__(self):

@@ -34,7 +34,10 @@ from nnlib.curvature import (
     layer_index,
     rescale,
 )
+from nnlib.eigendamage import prune
 from nnlib.noisy_ekfac import NoisyEKFAC
+from nnlib.self_tuning import Hyperparameter, SelfTuner, respond
+from nnlib.training import Split
 from tests.oracles.curvature import draw, randomised
 from tests.oracles.user_models import MODELS, Alone, build
 
@@ -993,7 +996,7 @@ def test_two_processes_take_the_step_of_one_with_the_whole_batch(tmp_path):
                 assert torch.allclose(one[name], p, rtol=1e-9, atol=1e-12) == (fisher == "exact")
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
 def test_a_pass_that_is_traced_or_exported_brings_no_statistics():
     model, optimizer = plain_kfac()
     torch.jit.trace(model, X)
@@ -1166,3 +1169,55 @@ def test_noisy_optimisers_under_autocast_keep_single_precision():
     posterior = optimizer.posteriors["b"]
     assert posterior.A.dtype == posterior.S.dtype == posterior.mean.dtype == model.b.weight.dtype == torch.float32
     assert posterior.mean.isfinite().all()
+
+
+# The same four networks under surgery and under a tuner: what is refused is refused by name
+
+NO_CHANNELS = "channels can't be followed through the operation"
+NO_OUTPUT = r"output must have shape \(batch, outputs\): got"
+SURGERY = {
+    ("transformer", "Magnitude"): "does not call theirs.linear1, theirs.linear2",
+    ("transformer", "EigenDamage"): RIGHT,
+    ("ResNet", "Magnitude"): NO_CHANNELS,
+    ("ResNet", "EigenDamage"): RIGHT,
+    ("LSTM", "Magnitude"): NO_CHANNELS,
+    ("LSTM", "EigenDamage"): NO_OUTPUT,
+    ("UNet", "Magnitude"): NO_CHANNELS,
+    ("UNet", "EigenDamage"): NO_OUTPUT,
+}
+
+
+@pytest.mark.parametrize(("name", "method"), SURGERY)
+def test_a_users_network_is_pruned_or_refused_by_name(name, method):
+    """A smaller network of the same interface in both modes, and the original as it was."""
+    model, expected = build(name).eval(), SURGERY[name, method]
+    x, _ = model.data(6)
+    before = copy.deepcopy(model.state_dict())
+    if expected is not RIGHT:
+        with pytest.raises(ValueError, match=expected):
+            prune(model, x, method, 0.3)
+    else:
+        smaller = prune(model, x, method, 0.3).model
+        for mode in (True, False):
+            assert smaller.train(mode)(x).shape == model(x).shape
+        assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("variant", ["delta", "stn"])
+@pytest.mark.parametrize("name", ["ResNet", "LSTM"])
+def test_a_users_network_is_tuned(name, variant):
+    """Three steps and one of the hyperparameters, in a network that the tuner has rebuilt."""
+    net = build(name)
+    model, (x, y) = respond(net, [Hyperparameter("decay", (0, None), 0.05)]), net.data(6)
+
+    def loss(outputs, y, values):
+        return net.loss(outputs, y) + (values["decay"] * model.squared_norm()).mean()
+
+    tuner = SelfTuner(model, loss, net.loss, variant=variant, lr=0.05)
+    start = [p.detach().clone() for p in model.parameters()]
+    for _ in range(3):
+        tuner.training_step(Split(x, y))
+    tuner.validation_step(Split(x, y))
+    assert any(not torch.equal(old, p) for old, p in zip(start, model.parameters(), strict=True))
+    assert all(p.isfinite().all() for p in model.parameters())
