@@ -72,6 +72,18 @@ def shared(model: nn.Module) -> dict[str, str]:
     return {name: names[names[0] == name] for names in owners.values() if len(names) > 1 for name in names}
 
 
+def unfit(layer: Layer, tied: str | None) -> str | None:
+    """Why a layer's weight can't be moved by its own block, if it can't; ``tied`` is what :func:`shared` has of it."""
+    own = dict(layer.named_parameters(recurse=False))
+    if own.get("weight") is not layer.weight or own.get("bias") is not layer.bias:
+        return "its weight or bias is made from other parameters"
+    if tied is not None:
+        return f"it shares parameters with {tied!r}"
+    if not all(parameter.requires_grad for parameter in own.values()):
+        return "it is frozen, at least in part"
+    return None
+
+
 def _has_block(layer: nn.Module) -> TypeGuard[Layer]:
     return _refusal(layer) is None
 

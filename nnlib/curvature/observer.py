@@ -25,6 +25,7 @@ from nnlib.curvature.passes import Hook, watchable
 Samples = dict[str, tuple[Tensor, Tensor]]  # inputs and gradients by layer
 Pass = tuple[int, dict[str, Kronecker], Samples]  # examples, factors, samples
 Parts = tuple[Tensor, ...]
+Means = dict[str, tuple[int, Parts]]  # examples and means by layer
 
 
 class Observer:
@@ -54,8 +55,8 @@ class Observer:
         self.fisher, self.likelihood, self.keep, self.seed = fisher, likelihood, keep, seed
         self.due = True
         self.generator: torch.Generator | None = None
-        self.passes: list[Pass] = []  # backpropagated
-        self.latest: list[Pass] = []  # at most one, which was not: it counts where gradients come in another way
+        self.latest: list[Pass] = []  # at most one, not backpropagated: it counts where gradients come in another way
+        self.forget()
         self._attach()
 
     def _attach(self) -> None:
@@ -110,41 +111,42 @@ class Observer:
 
         def count(gradients: Any) -> None:
             if waiting and (observer := me()) is not None:
-                observer.passes.append(waiting.pop())
+                observer._count(*waiting.pop())
 
         for node in {tensor.grad_fn for tensor in (outputs, *_tensors(returned))}:
             if node is not None:
                 node.register_prehook(count)
 
+    def _count(self, n: int, blocks: dict[str, Kronecker], samples: Samples) -> None:
+        _add(self.mean, n, {name: (block.A, block.S) for name, block in blocks.items()})
+        if samples:
+            self.samples.append((n, samples))
+
     def forget(self) -> None:
         """The gradients are thrown away, and so is what belongs to them."""
-        self.passes = []
+        self.mean: Means = {}  # of the factors, over the passes that were backpropagated
+        self.samples: list[tuple[int, Samples]] = []
 
     def collect(self) -> tuple[dict[str, Kronecker], list[tuple[int, Samples]]]:
         """Mean factors of the passes since the last step, on all processes, and the samples of those here."""
-        passes = self.passes or self.latest
-        found = [(n, {name: (block.A, block.S) for name, block in blocks.items()}) for n, blocks, _ in passes]
-        samples = [(n, sample) for n, _, sample in passes]
-        self.passes, self.latest = [], []
+        if not self.mean and self.latest:
+            self._count(*self.latest.pop())
+        mean, samples, self.latest = self.mean, self.samples, []
+        self.forget()
         square = lambda out, width: ((width, width), (out, out))  # noqa: E731
-        return {name: Kronecker(*parts) for name, parts in self._mean(found, square).items()}, samples
+        return {name: Kronecker(*parts) for name, parts in self._over_processes(mean, square).items()}, samples
 
     def eigenvalues(self, samples: list[tuple[int, Samples]], bases: Mapping[str, Eigenbasis]) -> dict[str, Tensor]:
         """EKFAC's mean eigenvalues of these samples in these bases, on all processes."""
-        found = [
-            (n, {name: (eigenvalues(*pair, bases[name]),) for name, pair in sample.items()}) for n, sample in samples
-        ]
-        return {name: parts[0] for name, parts in self._mean(found, lambda *shape: (shape,)).items()}
+        mean: Means = {}
+        for n, sample in samples:
+            _add(mean, n, {name: (eigenvalues(*pair, bases[name]),) for name, pair in sample.items()})
+        return {name: parts[0] for name, parts in self._over_processes(mean, lambda *shape: (shape,)).items()}
 
-    def _mean(
-        self, found: list[tuple[int, dict[str, Parts]]], shapes: Callable[[int, int], tuple[tuple[int, ...], ...]]
+    def _over_processes(
+        self, mean: Means, shapes: Callable[[int, int], tuple[tuple[int, ...], ...]]
     ) -> dict[str, Parts]:
-        """Means over passes, weighted by their examples, and over processes; layers that no pass has are left out."""
-        mean: dict[str, tuple[float, Parts]] = {}
-        for n, parts in found:
-            for name, new in parts.items():
-                m, old = mean.get(name, (0, new))
-                mean[name] = m + n, tuple(a.lerp(b, n / (m + n)) if m else b for a, b in zip(old, new, strict=True))
+        """Means over processes, weighted by their examples; layers that none has are left out."""
         if self.group is None or not self.due:
             return {name: parts for name, (_, parts) in mean.items()}
         # One sum of one length on every process, whichever layers it has seen: n times each mean, and n.
@@ -175,6 +177,13 @@ class Observer:
             self.generator = torch.Generator(device)
             self.generator.set_state(numbers)
         self._attach()
+
+
+def _add(mean: Means, n: int, parts: Mapping[str, Parts]) -> None:
+    """Average in parts of n examples; layers that a pass leaves out keep what they had."""
+    for name, new in parts.items():
+        m, old = mean.get(name, (0, new))
+        mean[name] = m + n, tuple(a.lerp(b, n / (m + n)) if m else b for a, b in zip(old, new, strict=True))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

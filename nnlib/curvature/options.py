@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nnlib.curvature.layers import Layer, blocks, chosen, listed, shared
+from nnlib.curvature.layers import Layer, blocks, chosen, listed, shared, unfit
 from nnlib.curvature.outputs import FISHERS, LIKELIHOODS
 
 INVERSES = ("factored", "exact", "ekfac")
@@ -24,7 +24,7 @@ def watched_layers(model: nn.Module, names: Iterable[str] | None, exclude: Itera
             raise ValueError(f"exclude names {name!r}, which the model does not have: it has {', '.join(modules)}")
     found = {}
     for name, layer in (blocks(model) if names is None else chosen(model, names)).items():
-        reason = _unfit(layer, tied.get(name))
+        reason = unfit(layer, tied.get(name))
         if names is not None and reason is not None:
             raise ValueError(f"layers names {name!r}, which can't be preconditioned: {reason}")
         if reason is None and not any(name == other or name.startswith(f"{other}.") for other in out):
@@ -32,17 +32,6 @@ def watched_layers(model: nn.Module, names: Iterable[str] | None, exclude: Itera
     if not found:
         raise ValueError("the model has no layer to precondition: a trainable nn.Linear or ungrouped nn.Conv2d")
     return found
-
-
-def _unfit(layer: Layer, tied: str | None) -> str | None:
-    own = dict(layer.named_parameters(recurse=False))
-    if own.get("weight") is not layer.weight or own.get("bias") is not layer.bias:
-        return "its weight or bias is made from other parameters"
-    if tied is not None:
-        return f"it shares parameters with {tied!r}"
-    if not all(parameter.requires_grad for parameter in own.values()):
-        return "it is frozen, at least in part"
-    return None
 
 
 def decaying_parameters(model: nn.Module, names: Iterable[str] | None) -> set[Tensor] | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.curvature import blocks
+from nnlib.curvature.layers import shared, unfit
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -15,18 +16,22 @@ def noisy_layers(model: nn.Module) -> dict[str, Layer]:
     """All layers with a Kronecker block, by name.
 
     Raises:
-        ValueError: where a trainable parameter lies elsewhere, such a layer is frozen, or there is none.
+        ValueError: where a trainable parameter lies elsewhere, such a layer is frozen or shares its weights, or there
+            is none.
     """
     layers = blocks(model)
     inside = {p for layer in layers.values() for p in layer.parameters(recurse=False)}
     outside = [name for name, p in model.named_parameters() if p.requires_grad and p not in inside]
-    frozen = [name for name, layer in layers.items() if not all(p.requires_grad for p in layer.parameters())]
-    if outside or frozen or not layers:
+    if outside or not layers:
         raise ValueError(
-            "every trainable parameter must belong to an nn.Linear or ungrouped nn.Conv2d, and these must be "
-            f"trainable: {', '.join(outside + frozen) or 'the model has no such layer'}; BatchNorm's scale and shift "
-            "can be frozen by requires_grad_(False)"
+            "every trainable parameter must belong to an nn.Linear or ungrouped nn.Conv2d: "
+            f"{', '.join(outside) or 'the model has no such layer'}; BatchNorm's scale and shift can be frozen by "
+            "requires_grad_(False)"
         )
+    tied = shared(model)
+    reasons = {name: unfit(layer, tied.get(name)) for name, layer in layers.items()}
+    if bad := [f"{name!r}: {reason}" for name, reason in reasons.items() if reason is not None]:
+        raise ValueError(f"every layer needs a weight and bias of its own that are trained; {'; '.join(bad)}")
     return layers
 
 

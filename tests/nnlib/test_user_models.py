@@ -129,18 +129,18 @@ class Parametrised(Plain):
 
 
 class Hooked(Plain):
-    """A user's hook turns the sign of the middle layer's output; the rest of the network turns it back."""
+    """A user's hook doubles the middle layer's output; the rest of the network halves it."""
 
     def __init__(self):
         super().__init__()
-        self.b.register_forward_hook(_turned)
+        self.b.register_forward_hook(_doubled)
 
     def forward(self, x):
-        return self.c((-self.b(self.a(x).tanh())).tanh())
+        return self.c((self.b(self.a(x).tanh()) / 2).tanh())
 
 
-def _turned(module, args, output):
-    return -output
+def _doubled(module, args, output):
+    return 2 * output
 
 
 class Tied(Plain):
@@ -273,15 +273,16 @@ TABLE = {
     Stochastic: dict.fromkeys(OF_ALL, "layer 'skip' was not called")
     | dict.fromkeys(OF_THREE + DENSE + ("KFAC",), RIGHT),
     Reentrant: dict.fromkeys(CURVATURE, "layer 'a' lies before a checkpoint with use_reentrant=True"),
-    Frozen: dict.fromkeys(CURVATURE + DENSE, RIGHT) | {"NoisyEKFAC": "must be trainable: a"},
+    Frozen: dict.fromkeys(CURVATURE + DENSE, RIGHT) | {"NoisyEKFAC": "'a': it is frozen, at least in part"},
     AllFrozen: dict.fromkeys(CURVATURE + DENSE, RIGHT)
-    | {"KFAC": "no layer to precondition", "NoisyEKFAC": "must be trainable: a, b, c"},
+    | {"KFAC": "no layer to precondition", "NoisyEKFAC": "'a': it is frozen, at least in part; 'b': it is frozen"},
     Tuple: dict.fromkeys(ENTRIES, r"output must have shape \(batch, outputs\): got a tuple of 2"),
     Dict: dict.fromkeys(ENTRIES, r"output must have shape \(batch, outputs\): got a dict of 'aux', 'logits'"),
     OwnForward: dict.fromkeys(OF_THREE, "layer 'b' has no Kronecker block: Own computes its output in its own way"),
     Parametrised: dict.fromkeys(OF_THREE, RIGHT),
     Tied: dict.fromkeys(CURVATURE, "layer 'b' shares parameters with 'again'")
-    | dict.fromkeys(("jacobian", "gauss_newton_norm", "jacobian_norm"), RIGHT),
+    | dict.fromkeys(("jacobian", "gauss_newton_norm", "jacobian_norm"), RIGHT)
+    | {"NoisyEKFAC": "'b': it shares parameters with 'again'"},
 }
 CELLS = [(kind, entry, expected) for kind, row in TABLE.items() for entry, expected in row.items()]
 
@@ -782,7 +783,7 @@ def test_a_model_is_saved_without_its_optimiser():
     torch.testing.assert_close(loaded(X), model(X))
     twin = copy.deepcopy(model)
     F.cross_entropy(twin(X), Y).backward()
-    assert not optimizer._observer.passes
+    assert not optimizer._observer.mean
 
 
 def test_a_layer_frozen_after_the_start_stays_and_may_come_back():
@@ -1001,7 +1002,7 @@ def test_a_pass_that_is_traced_or_exported_brings_no_statistics():
     model, optimizer = plain_kfac()
     torch.jit.trace(model, X)
     torch.export.export(model, (X,), strict=False)
-    assert not optimizer._observer.passes and not optimizer._observer.latest
+    assert not optimizer._observer.mean and not optimizer._observer.latest
 
 
 def test_half_way_to_another_precision():
