@@ -198,8 +198,8 @@ class Capture:
             return found[0]
         if told is None and found and probe is not None:
             told = rows_of.choose(found, *probe)
-            if told is None and len(found) == 1 and found[0].axis == 0 and coupled(self.model):
-                told = found[0]
+            if told is None and len(found) == 1 and coupled(self.model):
+                told = found[0]  # the graph can't tell, but the lengths do
             if told is not None:
                 self.known[key] = told
         if told is None:

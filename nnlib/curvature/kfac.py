@@ -41,7 +41,8 @@ class KFAC(torch.optim.Optimizer):
     backpropagates through the outputs: those of several backward passes before a step are averaged, and
     ``zero_grad`` forgets them. Factors are averages of them: A <- e A + (1 - e) A_new, e = min(1 - 1/k, factor_decay)
     at the k-th update, so that there is no bias towards a starting value. They are in single precision at least, also
-    under autocast; under ``DistributedDataParallel`` they are the mean over the processes.
+    under autocast; under ``DistributedDataParallel`` they are the mean over the processes. The model may be compiled
+    before or after, but not with ``fullgraph=True``.
 
     Args:
         model: Maps a batch to outputs of shape (B, C), in one call; see ``output`` for others.
