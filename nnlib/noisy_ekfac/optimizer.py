@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nnlib.bayes import Categorical, Likelihood
 from nnlib.curvature import joint_weight
 from nnlib.curvature.capture import Capture
-from nnlib.curvature.outputs import output_vectors, predictions
+from nnlib.curvature.outputs import output_vectors, predictions, wide
 from nnlib.curvature.passes import Hook, watchable
 from nnlib.modes import evaluating
 from nnlib.noisy_ekfac.layers import forget_gradient, joint_gradient, noisy_layers, put
@@ -84,7 +84,7 @@ class NoisyOptimizer:
         self.layers = noisy_layers(model)
         common = {"n_data": n_data, "prior_variance": prior_variance, "kl_weight": kl_weight, "decay": decay}
         self.posteriors = {
-            name: self.kind(joint_weight(layer), **common, **options) for name, layer in self.layers.items()
+            name: self.kind(wide(joint_weight(layer)), **common, **options) for name, layer in self.layers.items()
         }
         device = next(iter(self.posteriors.values())).mean.device
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -109,7 +109,7 @@ class NoisyOptimizer:
             yield
             for name, layer in self.layers.items():
                 if (gradient := joint_gradient(layer)) is not None:
-                    self._draws[name].append((gradient, weights[name], noise[name]))
+                    self._draws[name].append((wide(gradient), weights[name], noise[name]))
         finally:
             hook.remove()
             if capture is not None:
