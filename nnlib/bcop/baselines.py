@@ -139,7 +139,7 @@ class SVCMConv(LipschitzConv):
         self.project_()
 
     def compute_weight(self) -> Tensor:
-        return self.raw if self.training else self.raw.detach()
+        return self.raw
 
     @torch.no_grad()
     def project_(self, steps: int = 50) -> None:

@@ -13,6 +13,9 @@ from torch.nn.functional import conv2d, pixel_unshuffle
 from torch.nn.functional import pad as torch_pad
 
 from nnlib.lipschitz import Constrained, conv_norm, conv_norm_bound, conv_singular_values
+from nnlib.lipschitz.bjorck import readable
+from nnlib.lipschitz.layers import filled
+from nnlib.lipschitz.norms import with_rounding
 
 LARGEST_DENSE = 4096  # rows and columns of an operator that is written out as a matrix
 
@@ -23,8 +26,10 @@ class LipschitzConv(Constrained):
     Args:
         c_in: Channels of the image.
         c_out: Channels of the output.
-        kernel_size: k, odd or even, a multiple of the stride.
+        kernel_size: k, odd or even, a multiple of the stride (for :class:`nnlib.bcop.BCOPConv`, at least the stride).
         stride: s. The image is first rearranged, (c_in, H, W) to (c_in s², H/s, W/s), and the kernel is k/s wide.
+        dilation: d, where the layer allows it: taps d pixels apart, so that each frequency is met d times as fast.
+        groups: g, where the layer allows it: as many convolutions of c_in / g to c_out / g channels side by side.
         bias: Whether there is one; it starts at zero.
         size: H and W of the image. Where it is given, other sizes are refused and the measured norm is the exact one
             at this size; else it is a bound for all sizes.
@@ -34,10 +39,13 @@ class LipschitzConv(Constrained):
         dtype: Of the parameters.
 
     Raises:
-        ValueError: a stride that does not divide the kernel or the image, or another padding mode.
+        ValueError: a stride that does not divide the kernel or the image, another padding mode, or a dilation or groups
+            that the layer has no theory for.
 
     Chapter: book/bcop.ipynb
     """
+
+    any_geometry = False  # whether strides that don't divide the kernel, dilation and groups are allowed
 
     def __init__(
         self,
@@ -46,6 +54,8 @@ class LipschitzConv(Constrained):
         kernel_size: int,
         *,
         stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
         bias: bool = True,
         size: int | tuple[int, int] | None = None,
         padding_mode: str = "circular",
@@ -54,15 +64,25 @@ class LipschitzConv(Constrained):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if kernel_size % stride:
+        if min(c_in, c_out, kernel_size, stride, dilation, groups) < 1:
+            raise ValueError(
+                "channels, kernel size, stride, dilation and groups must be at least 1: got "
+                f"{c_in}, {c_out}, {kernel_size}, {stride}, {dilation}, {groups}"
+            )
+        if kernel_size % stride and not (self.any_geometry and kernel_size > stride):
             raise ValueError(f"stride must divide the kernel size: got {stride} and {kernel_size}")
+        if (dilation, groups) != (1, 1) and not self.any_geometry:
+            raise ValueError(f"{type(self).__name__} has no dilation and no groups: got {dilation} and {groups}")
+        if c_in % groups or c_out % groups:
+            raise ValueError(f"groups must divide the channels: got {groups} of {c_in} and {c_out}")
         if padding_mode not in ("circular", "zeros"):
             raise ValueError(f"padding_mode must be circular or zeros: got {padding_mode!r}")
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and any(n % stride for n in self.size):
             raise ValueError(f"stride must divide the image: got {stride} and {self.size}")
-        self.stride, self.padding_mode = stride, padding_mode
-        self.shape = (c_out, c_in * stride**2, kernel_size // stride, kernel_size // stride)  # of the kernel
+        self.stride, self.padding_mode, self.dilation, self.groups = stride, padding_mode, dilation, groups
+        self.kernel_size, taps = kernel_size, -(-kernel_size // stride)
+        self.shape = (c_out, c_in * stride**2 // groups, taps, taps)  # of the weight
         self.placed = {"device": device, "dtype": dtype or torch.get_default_dtype()}
         self.bias = nn.Parameter(torch.zeros(c_out, **self.placed)) if bias else None
         self.generator = torch.Generator("cpu").manual_seed(seed)
@@ -87,6 +107,7 @@ class LipschitzConv(Constrained):
         """What an orthogonal layer of these widths is: a co-isometry has norm 1 and keeps the norm of gradients, but
         drops part of its input."""
         c_out, c_in = self.shape[:2]
+        c_in *= self.groups
         return "orthogonal" if c_in == c_out else "isometry" if c_in < c_out else "co-isometry"
 
     @property
@@ -100,18 +121,62 @@ class LipschitzConv(Constrained):
         if self.stride > 1:
             x = pixel_unshuffle(x, self.stride)
         size = (x.shape[-2], x.shape[-1])
-        if (self.padding_mode == "zeros" or min(size) < self.shape[-1]) and size not in self._told:
+        if (self.padding_mode == "zeros" or min(size) < self.reach) and size not in self._told and readable(x):
             self._told.add(size)
             self._warn(size)
-        return conv2d(pad(x, self.shape[-1], self.padding_mode), self.weight, self.bias)
+        padded = pad(x, self.reach, self.padding_mode)
+        return conv2d(padded, self.weight, self.bias, dilation=self.dilation, groups=self.groups)
+
+    @property
+    def reach(self) -> int:
+        """Pixels from the first tap of the weight to the last, both counted."""
+        return self.dilation * (self.shape[-1] - 1) + 1
+
+    def plain_kernel(self) -> Tensor:
+        """The weight as the kernel of the same convolution without dilation and groups, detached.
+
+        Zeros stand between its taps and between its groups: shape (c_out, c_in s², reach, reach).
+        """
+        weight, d = self.weight.detach(), self.dilation
+        blocks = zip(weight.chunk(self.groups), range(self.groups), strict=True)
+        c_out, c_in = len(weight) // self.groups, weight.shape[1]
+        kernel = weight.new_zeros(len(weight), c_in * self.groups, self.reach, self.reach)
+        for block, i in blocks:
+            kernel[i * c_out : (i + 1) * c_out, i * c_in : (i + 1) * c_in, ::d, ::d] = block
+        return kernel
+
+    def plain(self) -> nn.Module:
+        """``nn.Conv2d``, after ``nn.PixelUnshuffle`` for a stride; with zeros beside an even kernel."""
+        weight, d, reach = self.weight, self.dilation, self.reach
+        if self.grid is not None and reach // 2 > min(self.grid):
+            raise ValueError(f"nn.Conv2d pads {self.grid} pixels by fewer than {reach // 2}: the kernel is too large")
+        if reach % 2 == 0:  # nn.Conv2d pads both sides alike
+            apart = weight.new_zeros(*weight.shape[:2], reach + 1, reach + 1)
+            apart[..., :reach:d, :reach:d] = weight
+            weight, d = apart, 1
+        c_out, c_in, k, _ = weight.shape
+        layer = nn.Conv2d(
+            c_in * self.groups,
+            c_out,
+            k,
+            padding=reach // 2,
+            dilation=d,
+            groups=self.groups,
+            bias=self.bias is not None,
+            padding_mode=self.padding_mode,  # pyright: ignore[reportArgumentType]
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        filled(layer, weight, self.bias)
+        return layer if self.stride == 1 else nn.Sequential(nn.PixelUnshuffle(self.stride), layer)
 
     def _warn(self, size: tuple[int, int]) -> None:
         """Say once what zero padding, or an image smaller than the kernel, makes of the singular values."""
-        zeros, k = self.padding_mode == "zeros", self.shape[-1]
+        zeros, k = self.padding_mode == "zeros", self.reach
         why = (
             "the image is padded with zeros" if zeros else f"the kernel of {k} x {k} wraps round the image onto itself"
         )
-        if zeros and max(self.shape[:2]) * math.prod(size) > LARGEST_DENSE:
+        if zeros and max(self.shape[0], self.shape[1] * self.groups) * math.prod(size) > LARGEST_DENSE:
             found = "too many to measure here; see gains() at a smaller size"
         else:
             found = str(gains(self, (size[0] * self.stride, size[1] * self.stride)))
@@ -121,10 +186,10 @@ class LipschitzConv(Constrained):
 
     def measured_bound(self) -> float:
         """The norm of ``weight``: exact at ``size`` with circular padding, else a bound for all sizes."""
-        weight = self.weight.detach()
+        weight = self.plain_kernel()
         grid = self.grid if self.padding_mode == "circular" else None
         norm = conv_norm_bound(weight) if grid is None else conv_norm(weight, grid)
-        return norm.item() * (1 + 4 * math.prod(weight.shape[1:]) * torch.finfo(torch.float64).eps)
+        return with_rounding(norm, weight)
 
     def lipschitz_bound(self) -> tuple[float, float]:
         """The measured norm, and by how much it exceeds 1."""
@@ -134,8 +199,9 @@ class LipschitzConv(Constrained):
     def extra_repr(self) -> str:
         c_out, c_in, k, _ = self.shape
         stride = f", stride={self.stride} by rearranging" if self.stride > 1 else ""
+        more = "".join(f", {n}={v}" for n, v in (("dilation", self.dilation), ("groups", self.groups)) if v > 1)
         zeros = ", padding_mode=zeros" if self.padding_mode == "zeros" else ""
-        return f"{c_in}, {c_out}, kernel_size={k}{stride}{zeros}"
+        return f"{c_in * self.groups}, {c_out}, kernel_size={k}{stride}{more}{zeros}"
 
 
 @dataclass(frozen=True)
@@ -179,13 +245,13 @@ def gains(layer: LipschitzConv, size: int | tuple[int, int]) -> Gains:
     1.0000 to 1.0000, root mean square 1.0000, 144 input dimensions dropped
     """
     height, width = (size, size) if isinstance(size, int) else size
-    weight, s = layer.weight.double(), layer.stride
+    weight, s = layer.plain_kernel().double(), layer.stride
     grid = (height // s, width // s)
     if layer.padding_mode == "circular":
         values = conv_singular_values(weight, grid)
     else:
         values = torch.linalg.svdvals(operator_matrix(weight, grid, layer.padding_mode))
-    c_out, c_in = layer.shape[:2]
+    c_out, c_in = weight.shape[:2]
     lost = max(0, c_in - c_out) * math.prod(grid)
     return Gains(values.max().item(), values.min().item(), values.square().mean().sqrt().item(), lost)
 

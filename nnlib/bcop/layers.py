@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.bcop.convolution import LipschitzConv
-from nnlib.bcop.kernels import bcop_kernel, orthogonality_residual
+from nnlib.bcop.kernels import bcop_kernel, block_convolution, orthogonality_residual
 from nnlib.lipschitz import bjorck
 from nnlib.lipschitz.layers import TRAINING_TOLERANCE
+from nnlib.lipschitz.norms import phases
 
 
 class BCOPConv(LipschitzConv):
@@ -24,15 +25,20 @@ class BCOPConv(LipschitzConv):
     iteration (see :func:`nnlib.bcop.bcop_kernel`). With stride 1 and c_in <= c_out the layer keeps the norm of every
     input, with c_out <= c_in that of every gradient.
 
+    A stride s that does not divide k > s: an orthogonal convolution of k - s + 1 taps along each axis, then one with
+    s x s taps and stride s. The patches of the second don't overlap, so that it is a matrix with orthonormal rows or
+    columns, and both together are one convolution of k x k taps. Dilation passes the same frequencies in another
+    order, and groups are orthogonal convolutions side by side: both keep every singular value.
+
     Args:
         c_in: As for all layers here; so are c_out, kernel_size and the options.
-        rank: Of the projectors, one number or one for each of the 2 (k - 1); by default half of max(c_in s², c_out),
-            the choice of Theorem 2. A layer never leaves the component of the orthogonal convolutions that the ranks
-            put it in.
+        rank: Of the projectors, one number or one for each of the 2 (k / s - 1), or 2 (k - s) where s does not divide
+            k; by default half of the channels that they act on, the choice of Theorem 2. A layer never leaves the
+            component of the orthogonal convolutions that the ranks put it in.
         trainable: False freezes the random kernel (the paper's BCOP-Fixed); the bias is trained.
 
     Raises:
-        ValueError: a rank out of range.
+        ValueError: a rank out of range, or a stride larger than the kernel, which would leave out pixels.
 
     Warns:
         UserWarning: for a single channel; in forward, with the true singular values, for zero padding, under which no
@@ -49,7 +55,7 @@ class BCOPConv(LipschitzConv):
     1.0
     """
 
-    rank: list[int]
+    any_geometry = True
     kept: Tensor | None
 
     def __init__(
@@ -72,32 +78,60 @@ class BCOPConv(LipschitzConv):
 
     def build(self) -> None:
         c_out, c_in, k, _ = self.shape
+        c_out, s = c_out // self.groups, self.stride
+        overlaps = self.kernel_size % s > 0
+        if overlaps:  # c_in channels to as many as the patches need, then s x s patches of these to c_out
+            c_in, k = c_in // s**2, self.kernel_size - s + 1
+            between = max(c_in, c_out // s**2)
+            self.raw_patches = nn.Parameter(self._drawn(c_out, between * s**2), requires_grad=self.trainable)
+            c_out = between
         c, count = max(c_out, c_in), 2 * (k - 1)
         rank = c // 2 if self.asked is None else self.asked
         ranks = [rank] * count if isinstance(rank, int) else list(rank)
         if len(ranks) != count or not all(0 <= r <= c for r in ranks):
             raise ValueError(f"rank must be one number or {count} numbers from 0 to {c}: got {rank}")
-        self.rank = ranks
         most = max(ranks, default=0)
-        self.raw = nn.Parameter(self.orthogonal(c_out, c_in), requires_grad=self.trainable)
-        self.raw_bases = nn.Parameter(self.orthogonal(count, c, most), requires_grad=self.trainable)
+        self.raw = nn.Parameter(self._drawn(c_out, c_in), requires_grad=self.trainable)
+        self.raw_bases = nn.Parameter(self._drawn(count, c, most), requires_grad=self.trainable)
         kept = torch.arange(most, device=self.raw.device) < torch.tensor(ranks, device=self.raw.device)[:, None]
         # After Björck, not before: a column of zeros would stay one, and a column set free would not come back.
-        self.register_buffer("kept", None if kept.all() else kept[:, None].to(self.raw), persistent=False)
+        # A part of the state: with other ranks the same parameters are another kernel.
+        self.register_buffer("kept", None if kept.all() else kept[:, None].to(self.raw))
+
+    def _drawn(self, *shape: int) -> Tensor:
+        """Orthogonal matrices, for several groups one after the other along the first axis of a group of axes."""
+        return self.orthogonal(*shape) if self.groups == 1 else self.orthogonal(self.groups, *shape)
+
+    @property
+    def rank(self) -> list[int]:
+        """Of each projector."""
+        count, most = self.raw_bases.shape[-3], self.raw_bases.shape[-1]
+        return [most] * count if self.kept is None else [int(kept) for kept in self.kept.sum((1, 2))]
 
     def compute_weight(self) -> Tensor:
         tolerance = TRAINING_TOLERANCE if self.training else None
-        h = bjorck(self.raw, tolerance=tolerance)
-        bases = self.raw_bases
-        if bases.numel():
-            bases = bjorck(bases, tolerance=tolerance)  # (2 (k - 1), c, r)
+        parts = [bjorck(self.raw, tolerance=tolerance), self.raw_bases]
+        if self.raw_bases.numel():
+            parts[1] = bjorck(self.raw_bases, tolerance=tolerance)  # (2 (k - 1), c, r)
         if self.kept is not None:
-            bases = bases * self.kept
-        return bcop_kernel(h, *bases.tensor_split(2))
+            parts[1] = parts[1] * self.kept
+        if self.kernel_size % self.stride:
+            parts.append(bjorck(self.raw_patches, tolerance=tolerance))
+        if self.groups == 1:
+            return self._kernel(*parts)
+        return torch.cat([self._kernel(*group) for group in zip(*parts, strict=True)])
+
+    def _kernel(self, h: Tensor, bases: Tensor, patches: Tensor | None = None) -> Tensor:
+        """Of one group, on the rearranged image: (c_out, c_in s², ceil(k / s), ceil(k / s))."""
+        kernel = bcop_kernel(h, *bases.tensor_split(2))
+        if patches is None:
+            return kernel
+        s = self.stride
+        return phases(block_convolution(patches.view(len(patches), -1, s, s), kernel), s)
 
     def lipschitz_bound(self) -> tuple[float, float]:
         """sqrt(1 + residual), or the measured norm if less, and the residual of KᵀK = I; for both paddings."""
-        weight = self.weight.detach()
+        weight = self.plain_kernel()
         off = orthogonality_residual(weight) + 8 * math.prod(weight.shape) * torch.finfo(torch.float64).eps
         bound = math.sqrt(1 + off)  # for every image size
         return (min(bound, self.measured_bound()) if off > 1e-3 else bound), off

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from nnlib.lipschitz import Constrained, bjorck, orthogonal_matrix, residual
-from nnlib.lipschitz.layers import TRAINING_TOLERANCE, parameter
+from nnlib.lipschitz.layers import TRAINING_TOLERANCE, filled, parameter
 
 
 class ReshapedConv(Constrained):
@@ -69,6 +69,12 @@ class ReshapedConv(Constrained):
 
     def forward(self, x: Tensor) -> Tensor:  # (n, c_in, H, W) -> (n, c_out, about H / stride, about W / stride)
         return conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+    def plain(self) -> nn.Conv2d:
+        """``nn.Conv2d``."""
+        c_out, c_in, k, _ = self.raw.shape
+        placed = {"device": self.raw.device, "dtype": self.raw.dtype}
+        return filled(nn.Conv2d(c_in, c_out, k, self.stride, self.padding, **placed), self.weight, self.bias)
 
     def lipschitz_bound(self) -> tuple[float, float]:
         """sqrt(1 + residual), since cutting into patches costs no more than the division gives; the residual."""

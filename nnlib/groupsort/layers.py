@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from nnlib.lipschitz import Constrained, bjorck, dense_norm, orthogonal_matrix, residual
-from nnlib.lipschitz.layers import parameter
+from nnlib.lipschitz.layers import parameter, plain_linear
 from nnlib.lipschitz.norms import DUAL
 
 ONTO = ("ball", "sphere", "scaling")
@@ -44,6 +44,16 @@ class _Dense(Constrained):
 
     def forward(self, x: Tensor) -> Tensor:  # (n, in) -> (n, out)
         return linear(x, self.weight, self.bias)
+
+    def plain(self) -> nn.Linear:
+        """``nn.Linear``."""
+        assert self.norms is not None
+        if self.norms[0] != self.norms[1]:
+            raise ValueError(
+                f"{type(self).__name__} is bounded from the {self.norms[0]}-norm to the {self.norms[1]}-norm, which "
+                "nn.Linear can't say: its certificate would be another one"
+            )
+        return plain_linear(self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.raw.shape[1]}, {self.raw.shape[0]}, bias={self.bias is not None}, gain={self.gain:g}"

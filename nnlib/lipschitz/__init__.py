@@ -8,10 +8,16 @@ bjorck.py        bjorck: the nearest orthonormal matrix, by matrix products
 norms.py         operator norms of dense layers and of convolutions
 activations.py   GroupSort, MaxMin, FullSort, Maxout, Abs
 layers.py        Constrained: the contract of a Lipschitz layer; OrthogonalLinear; Normalize, Upsample
+bounds.py        layer_bound: what one layer does at most, if it is what it seems
+operations.py    what sums, scalings, slices and other operations between layers do at most
+trace.py         trace: what a network computes, as a graph
+network.py       follow: bounds and rounding errors along that graph
+rounding.py      worst_error: what rounding adds
 losses.py        hinge_loss, margin_cross_entropy
 report.py        lipschitz_report: the bound from above, the slope from below, and where the difference is lost
 certificates.py  certify: radii within which no perturbation changes the class
 attacks.py       pgd; accuracies: clean >= attacked >= certified
+export.py        export: plain nn.Linear and nn.Conv2d with the same certificate
 projection.py    project_every: constraints that hold after a step of the optimiser
 wasserstein.py   exact_distance between two samples, and the value of a critic
 """
@@ -19,26 +25,28 @@ wasserstein.py   exact_distance between two samples, and the value of a critic
 from nnlib.lipschitz.activations import Abs, FullSort, GroupSort, MaxMin, Maxout, activation
 from nnlib.lipschitz.attacks import CertificateBroken, accuracies, pgd
 from nnlib.lipschitz.bjorck import BASIN, COEFFICIENTS, bjorck, norm_bound, residual
-from nnlib.lipschitz.certificates import Certificate, NotCertifiable, certified_radius, certify, margins
+from nnlib.lipschitz.bounds import layer_bound
+from nnlib.lipschitz.certificates import Certificate, certified_radius, certify, margins
+from nnlib.lipschitz.export import export
 from nnlib.lipschitz.layers import (
     Constrained,
     Normalize,
     OrthogonalLinear,
     Upsample,
-    layer_bound,
     orthogonal_matrix,
 )
 from nnlib.lipschitz.losses import hinge_loss, margin_cross_entropy
+from nnlib.lipschitz.network import Followed, LayerBound, follow
 from nnlib.lipschitz.norms import conv_norm, conv_norm_bound, conv_singular_values, dense_norm
 from nnlib.lipschitz.projection import project_, project_every
 from nnlib.lipschitz.report import (
-    LayerBound,
     LipschitzReport,
     jacobians,
     layer_bounds,
     lipschitz_constant,
     lipschitz_report,
 )
+from nnlib.lipschitz.rounding import NotCertifiable
 from nnlib.lipschitz.wasserstein import dual_value, exact_distance
 
 __all__ = [
@@ -48,6 +56,7 @@ __all__ = [
     "Certificate",
     "CertificateBroken",
     "Constrained",
+    "Followed",
     "FullSort",
     "GroupSort",
     "LayerBound",
@@ -69,6 +78,8 @@ __all__ = [
     "dense_norm",
     "dual_value",
     "exact_distance",
+    "export",
+    "follow",
     "hinge_loss",
     "jacobians",
     "layer_bound",

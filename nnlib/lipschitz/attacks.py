@@ -4,14 +4,17 @@ Paper: Madry et al., arXiv 1706.06083; used in arXiv 1811.05381, section 5. Chap
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
+from torch.nn.functional import logsigmoid
 
-from nnlib.lipschitz.certificates import Certificate, margins
+from nnlib.lipschitz.certificates import Certificate, check_labels, margins
+from nnlib.lipschitz.layers import frozen
 from nnlib.modes import evaluating
 
 
@@ -19,7 +22,6 @@ class CertificateBroken(AssertionError):
     """An attack changed the class of a point within its certified radius: the certificate was wrong."""
 
 
-@torch.enable_grad()
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -27,15 +29,20 @@ def pgd(
     epsilon: float | Tensor,
     p: float = 2,
     *,
-    steps: int = 40,
+    steps: int = 100,
     step_size: float | None = None,
+    from_x: bool = True,
+    restarts: int = 4,
+    losses: Sequence[str] = ("margin", "cross-entropy"),
     clamp: tuple[float, float] | None = (0.0, 1.0),
-    seed: int | None = 0,
+    seed: int = 0,
 ) -> Tensor:
-    """Attack by projected gradient descent on the margin z_y - max_{j != y} z_j, in the 2-norm or the inf-norm.
+    """Attack by projected gradient descent on a loss of the logits, in the 2-norm or the inf-norm.
 
-    Each step goes ``step_size`` epsilon along the steepest direction of the norm (the normalised gradient for 2, its
-    sign for inf), then back into the ball around x and into the box. A point stays where its class first changes.
+    The losses are the margin z_y - max_{j != y} z_j and the log-probability of the class, which leads elsewhere. Each
+    step goes ``step_size`` epsilon along the steepest direction of the norm (the normalised gradient for 2, its sign
+    for inf), then back into the ball around x and into the box. A point stays where its class first changes; those
+    that keep theirs are attacked again, from each start with each loss.
 
     Args:
         model: Maps (n, ...) to logits (n, classes), or (n, 1) whose sign is the class; attacked in evaluation mode.
@@ -43,16 +50,21 @@ def pgd(
         y: Labels, shape (n).
         epsilon: Radius, one number or one a point.
         p: 2 or inf.
-        steps: Number of steps.
+        steps: Of each descent, at least 1.
         step_size: In units of epsilon; by default 2.5 / steps.
+        from_x: Whether to start at x.
+        restarts: Random starts in the ball, after that.
+        losses: "margin", "cross-entropy", or both.
         clamp: The box of valid inputs, or None.
-        seed: Of the random start in the ball; None starts at x.
+        seed: Of the random starts.
 
     Returns:
-        Perturbed inputs, shape of x; no further than epsilon from it.
+        Perturbed inputs, shape of x; no further than epsilon from it. Where no class changed, the end with the smallest
+        margin.
 
     Raises:
-        ValueError: another norm, a negative radius, or inputs outside the box.
+        ValueError: another norm, a negative radius, no step, start or loss, labels that are no classes, or inputs
+            outside the box.
 
     Source: arXiv 1706.06083, section 2.1; arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
@@ -64,50 +76,95 @@ def pgd(
     """
     if p not in (2, math.inf):
         raise ValueError(f"p must be 2 or inf: got {p}")
+    if not x.is_floating_point() or x.ndim < 2 or not x.isfinite().all():
+        raise ValueError(f"x must hold finite numbers of shape (n, ...): got {x.dtype} of shape {tuple(x.shape)}")
     if clamp is not None and not ((x >= clamp[0]) & (x <= clamp[1])).all():
         raise ValueError(f"x must lie in the box {clamp}: got values from {x.min():.3g} to {x.max():.3g}")
-    shape = (-1, *[1] * (x.ndim - 1))
-    radius = torch.as_tensor(epsilon, dtype=x.dtype, device=x.device).expand(len(x)).view(shape)
-    if not (radius >= 0).all():
-        raise ValueError("epsilon must not be negative")
-    # Rounding must not carry a point out of its ball, neither that of the projection nor that of adding it to x.
-    unit = torch.finfo(x.dtype).eps
-    radius = (radius * (1 - 8 * unit) - unit * vector_norm(x.flatten(1), p, dim=1).view(shape)).clamp(min=0)
+    if steps < 1 or restarts < 0 or restarts + from_x < 1:
+        raise ValueError(f"steps and starts must be at least 1: got {steps} and {restarts + from_x}")
+    if not losses or not set(losses) <= set(LOSSES):
+        raise ValueError(f"losses must be some of {', '.join(LOSSES)}: got {losses}")
+    generator = torch.Generator("cpu").manual_seed(seed)
     step_size = 2.5 / steps if step_size is None else step_size
+    # Tensors of inference mode can't take part in a gradient: copies made outside it can.
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model), frozen(model):
+        x, y = x.detach().clone(), y.detach().clone()
+        radius = _radius(x, epsilon, p)
+        with torch.no_grad():
+            logits = model(x)
+            y = check_labels(logits, y)
+            best, lowest = x.clone(), _margin(logits, y)
+        for start in range(0 if from_x else 1, restarts + 1):
+            point = x
+            if start:
+                noise = torch.empty(x.shape, dtype=torch.float64, device="cpu").uniform_(-1, 1, generator=generator)
+                point = x + radius * noise.to(x)
+            for number, loss in enumerate(losses):
+                first = number == 0 and start == (0 if from_x else 1)
+                left = torch.ones_like(lowest, dtype=torch.bool) if first else lowest > 0
+                if not left.any():
+                    return best
+                ball = _Ball(x[left], radius[left], p, clamp)
+                found, margin = _descend(model, ball, point[left], y[left], LOSSES[loss], steps, step_size)
+                better = left.clone()
+                better[left] = margin < lowest[left] if not first else True
+                best[better], lowest[better] = found[better[left]], margin[better[left]]
+    return best
 
-    def project(point: Tensor) -> Tensor:
-        delta = point - x
-        if p == 2:
-            length = vector_norm(delta.flatten(1), dim=1).view(shape)
-            delta = delta * (radius / length.clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=1)
+
+def _descend(
+    model: nn.Module, ball: "_Ball", point: Tensor, y: Tensor, loss: Callable, steps: int, step_size: float
+) -> tuple[Tensor, Tensor]:
+    """The points where the class first changes, or else the last ones, and their margins."""
+    point = ball.project(point)
+    result, lowest = point, torch.full(y.shape, math.inf, dtype=point.dtype, device=point.device)
+    shape = (-1, *[1] * (point.ndim - 1))
+    for step in range(steps + 1):
+        point = point.detach().requires_grad_()
+        logits = model(point)
+        margin = _margin(logits.detach(), y)
+        going = lowest > 0  # a NaN keeps the point where it was
+        result, lowest = torch.where(going.view(shape), point.detach(), result), torch.where(going, margin, lowest)
+        if step == steps or (lowest <= 0).all():
+            break
+        (gradient,) = torch.autograd.grad(loss(logits, y).sum(), point)
+        point = ball.project(point - step_size * ball.radius * ball.direction(gradient))
+    return result, lowest
+
+
+@dataclass(frozen=True)
+class _Ball:
+    """Where an attack may go: at most ``radius`` from x in the p-norm, and within the box."""
+
+    x: Tensor
+    radius: Tensor  # (n, 1, ...)
+    p: float
+    clamp: tuple[float, float] | None
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """The steepest direction of norm 1."""
+        return gradient / self._length(gradient) if self.p == 2 else gradient.sign()
+
+    def project(self, point: Tensor) -> Tensor:
+        """Back into the ball, then into the box: it is convex and holds x, so that it brings a point closer to x."""
+        delta = point - self.x
+        if self.p == 2:
+            delta = delta * (self.radius / self._length(delta)).clamp(max=1)
         else:
-            delta = delta.clamp(-radius, radius)
-        # The box last: it is convex and holds x, so that it brings a point closer to x in both norms.
-        return x + delta if clamp is None else (x + delta).clamp(*clamp)
+            delta = delta.clamp(-self.radius, self.radius)
+        return self.x + delta if self.clamp is None else (self.x + delta).clamp(*self.clamp)
 
-    with evaluating(model):
-        point = x
-        if seed is not None:
-            noise = torch.empty(x.shape, dtype=torch.float64, device="cpu")
-            noise.uniform_(-1, 1, generator=torch.Generator("cpu").manual_seed(seed))
-            point = project(x + radius * noise.to(x))
-        result, found = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        for step in range(steps + 1):
-            point = point.detach().requires_grad_()
-            margin = _margin(model(point), y)
-            fooled = (margin.detach() <= 0) & ~found
-            result = torch.where(fooled.view(shape), point.detach(), result)
-            found |= fooled
-            if step == steps or found.all():
-                break
-            (gradient,) = torch.autograd.grad(margin.sum(), point)
-            if p == 2:
-                length = vector_norm(gradient.flatten(1), dim=1).view(shape)
-                direction = gradient / length.clamp(min=torch.finfo(x.dtype).tiny)
-            else:
-                direction = gradient.sign()
-            point = project(point - step_size * radius * direction)
-    return torch.where(found.view(shape), result, point.detach())
+    def _length(self, delta: Tensor) -> Tensor:
+        return vector_norm(delta.flatten(1), dim=1).view(self.radius.shape).clamp(min=torch.finfo(delta.dtype).tiny)
+
+
+def _radius(x: Tensor, epsilon: float | Tensor, p: float) -> Tensor:
+    """(n, 1, ...), so much below epsilon that rounding, of the projection and of adding to x, carries no point out."""
+    shape, unit = (-1, *[1] * (x.ndim - 1)), torch.finfo(x.dtype).eps
+    radius = torch.as_tensor(epsilon, dtype=x.dtype, device=x.device).expand(len(x)).view(shape)
+    if not ((radius >= 0) & radius.isfinite()).all():
+        raise ValueError(f"epsilon must not be negative, nor infinite: got {epsilon}")
+    return (radius * (1 - 8 * unit) - unit * vector_norm(x.flatten(1), p, dim=1).view(shape)).clamp(min=0)
 
 
 def accuracies(
@@ -127,10 +184,14 @@ def accuracies(
 
     Raises:
         CertificateBroken: where an attack succeeds within a certified radius.
+        ValueError: a certificate of other points, or as :func:`pgd` does.
 
     Chapter: book/groupsort.ipynb
     """
-    x, y = split[0].to(next(model.parameters())), split[1]
+    parameter = next(model.parameters(), split[0])
+    x, y = split[0].to(parameter), split[1]
+    if certificate.radius.shape != y.shape:
+        raise ValueError(f"certificate must be of this split's {len(y)} points: got {len(certificate.radius)}")
     rows = []
     for epsilon in epsilons:
         attacked = pgd(model, x, y, epsilon, certificate.p, **options) if epsilon else x
@@ -148,3 +209,12 @@ def _margin(logits: Tensor, y: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return torch.where(y == 1, logits[:, 0], -logits[:, 0])
     return margins(logits, y).amin(1)
+
+
+def _log_probability(logits: Tensor, y: Tensor) -> Tensor:
+    if logits.shape[1] == 1:
+        return logsigmoid(_margin(logits, y))
+    return logits.log_softmax(1).gather(1, y[:, None])[:, 0]
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"margin": _margin, "cross-entropy": _log_probability}

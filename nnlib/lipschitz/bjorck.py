@@ -7,15 +7,19 @@ Paper: Björck and Bowie 1971; as a layer in arXiv 1811.05381, section 4. Chapte
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 # (1 - q)^(-1/2) = sum_i a_i q^i, with a_i = binomial(2 i, i) / 4^i: 1, 1/2, 3/8, 5/16, 35/128
 COEFFICIENTS = tuple(math.comb(2 * i, i) / 4**i for i in range(5))
 # Singular values from 0 up to here (excluded) go to 1 under steps of that order; beyond, to another value or nowhere.
 BASIN = {1: math.sqrt(3), 2: math.sqrt(7 / 3), 3: 1.5887, 4: 1.4939}
-MAX_STEPS = 40  # a singular value of 1e-12 of the largest would need fewer, at any order
+# What a singular value of 1e-12 of the largest needs, which a step multiplies by the sum of the coefficients.
+MAX_STEPS = {1: 75, 2: 50, 3: 42, 4: 38}
 
 
 def bjorck(
@@ -34,7 +38,8 @@ def bjorck(
 
     One step takes a residual ‖Q‖ < 1 to at most ‖Q‖^(order + 1). So steps go on until that power is within the
     tolerance, and no product is spent on looking afterwards; at least one step is taken, because it carries the
-    derivative. An order p costs p + 1 products a step (orders 3 and 4 both cost 4).
+    derivative. An order p costs p + 1 products a step (orders 3 and 4 both cost 4). Where values can't be looked at
+    (``torch.compile``, ``torch.export``, ``vmap`` over weights), as many steps are taken as the worst case needs.
 
     Args:
         weight: W, shape (..., m, n), float32 or float64, of full rank: a singular value 0 stays 0.
@@ -72,18 +77,45 @@ def bjorck(
     if scale is None:
         scale = _gram_bound(gram.detach())
     scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
-    if not ((scale > 0) & scale.isfinite()).all():
+    looked = readable(weight)
+    if looked and not ((scale > 0) & scale.isfinite()).all():
         raise ValueError("weight holds a matrix that is zero or not finite: it has no nearest orthonormal matrix")
     identity = torch.eye(weight.shape[-2], dtype=weight.dtype, device=weight.device)
     a = weight / scale
     q = identity - gram / scale**2
-    for step in range(1, (MAX_STEPS if steps is None else steps) + 1):
-        left = torch.linalg.matrix_norm(q.detach()).amax() if steps is None else None
+    for step in range(1, (MAX_STEPS[order] if steps is None else steps) + 1):
+        left = torch.linalg.matrix_norm(q.detach()).amax() if steps is None and looked else None
         a = _polynomial(q, identity, order) @ a
         if step == steps or (left is not None and left ** (order + 1) <= tolerance):
             break
         q = identity - a @ a.mT
     return a
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether Python may decide by this tensor's values: not while a graph is recorded, nor inside ``vmap``.
+
+    >>> readable(torch.ones(2))
+    True
+    """
+    while not plain(tensor):
+        if _recording() or _functorch.is_batchedtensor(tensor):
+            return False
+        tensor = _functorch.get_unwrapped(tensor)
+    return True
+
+
+def plain(tensor: Tensor) -> bool:
+    """Whether a tensor is numbers and nothing else: no graph is recorded, and ``torch.func`` does not stand around it.
+
+    >>> plain(torch.ones(2))
+    True
+    """
+    return not (_recording() or _functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def _recording() -> bool:
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _polynomial(q: Tensor, identity: Tensor, order: int) -> Tensor:

@@ -12,16 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
+from torch.nn.functional import linear
 
+from nnlib.lipschitz.network import Followed, follow
 from nnlib.lipschitz.norms import DUAL, dense_norm
-from nnlib.lipschitz.report import LayerBound, layer_bounds
+from nnlib.lipschitz.rounding import unit_roundoff
 from nnlib.modes import evaluating
 
 HEADS = ("joint", "rows", "pairs")
-
-
-class NotCertifiable(ValueError):
-    """A layer's weight is too far from its constraint for a certificate to mean anything."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def certified_radius(
         Shape (n), 0 where the prediction is wrong. The certificate holds for perturbations strictly below it.
 
     Raises:
-        ValueError: a constant or logits that are not finite, or another q.
+        ValueError: a constant or logits that are not finite, another q, or labels that are no classes.
 
     Source: arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
@@ -87,6 +85,7 @@ def certified_radius(
         raise ValueError(f"q must be 1, 2 or inf: got {q}")
     if not logits.isfinite().all():
         raise ValueError("logits must be finite")
+    y = check_labels(logits, y)
     if logits.shape[1] == 1:
         margin, factor = torch.where(y == 1, logits[:, 0], -logits[:, 0]), 1.0
     else:
@@ -104,6 +103,22 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
     return difference.scatter(1, y[:, None], math.inf)
 
 
+def check_labels(logits: Tensor, y: Tensor) -> Tensor:
+    """Labels as whole numbers, where they are classes of these logits: (n), from 0 to classes - 1, or 1 of one logit.
+
+    >>> check_labels(torch.zeros(2, 3), torch.tensor([2, 0])).tolist()
+    [2, 0]
+    """
+    if logits.ndim != 2 or len(logits) == 0:
+        raise ValueError(f"logits must have shape (n, classes), n at least 1: got {tuple(logits.shape)}")
+    classes = max(2, logits.shape[1])
+    if y.shape != logits.shape[:1] or y.is_floating_point() or not ((y >= 0) & (y < classes)).all():
+        raise ValueError(
+            f"y must hold {len(logits)} whole numbers from 0 to {classes - 1}: got {y.dtype} of shape {tuple(y.shape)}"
+        )
+    return y.long()
+
+
 def certify(
     model: nn.Module,
     split: tuple[Tensor, Tensor],
@@ -112,15 +127,15 @@ def certify(
     head: str = "joint",
     max_residual: float = 1e-3,
 ) -> Certificate:
-    """Certify every point of a split: the constant from the layers' bounds, the rounding from a standard analysis.
+    """Certify every point of a split: the constant from what the network computes, the rounding from an analysis of it.
 
-    Scaling of the input counts where it is a layer of the model (:class:`Normalize`, :class:`Upsample`). The network is
+    Scaling of the input counts where it is a part of the model (:class:`Normalize`, :class:`Upsample`). The network is
     certified as it is evaluated, in the precision of its parameters. The worst case of rounding grows with the width:
     at 1,000 features in float32 it takes a percent of the size of the activations off the margins, in float64 nothing
     (``certify(model.double(), ...)``).
 
     Args:
-        model: As for :func:`layer_bounds`.
+        model: As for :func:`nnlib.lipschitz.lipschitz_constant`.
         split: Inputs (n, ...) and labels (n), as the splits of a data set are.
         p: Norm of the perturbation; by default the norm that the first layer asks for. A network that is Lipschitz in
             the 2-norm also serves for p = 1, since ‖.‖_2 <= ‖.‖_1.
@@ -133,8 +148,9 @@ def certify(
         A :class:`Certificate`.
 
     Raises:
-        NotCertifiable: naming the layer whose residual is too large.
-        ValueError: a layer without a bound, or a head that the last layer doesn't allow.
+        NotCertifiable: naming the layer whose residual is too large, or whose sums are too long for its precision.
+        ValueError: a layer without a bound, a head that the last layer doesn't allow, labels that are no classes, or
+            autocast, whose rounding isn't that of the parameters' precision.
 
     Source: arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
@@ -147,81 +163,59 @@ def certify(
     if head not in HEADS:
         raise ValueError(f"head must be one of {', '.join(HEADS)}: got {head!r}")
     x, y = split
+    if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+        raise ValueError("autocast must be off: a certificate holds for the precision of the parameters")
+    if len(x) == 0:
+        raise ValueError("the split must hold a point: got none")
     with evaluating(model), torch.no_grad():
-        rows = layer_bounds(model, 2 if p == 1 and _starts_with(model, 2) else p)
-        worst = max(rows, key=lambda row: row.residual)
-        if not worst.residual <= max_residual:
-            raise NotCertifiable(
-                f"layer {worst.name} ({type(worst.layer).__name__}) is {worst.residual:.3g} from its constraint, at "
-                f"most {max_residual:g} is allowed: take more steps to meet it, or train it on"
-            )
-        logits = model(x.to(_dtype(model)))
-        constant, q = math.prod(row.bound for row in rows), rows[-1].norms[1]
-        pairs = None
+        points = x.to(_dtype(model))
+        asked = 2 if p == 1 and _starts_with(model, 2) else p
+        found = follow(model, asked, x=points, max_residual=max_residual)
+        logits = model(points)
+        y = check_labels(logits, y)
+        constant, q, pairs = found.output.gain, found.norms[1], None
         if head != "joint":
-            weight, before = _last_weight(rows), rows[-1].norms[0]
-            body = math.prod(row.bound for row in rows[:-1])
+            weight, before, body = _last_weight(found)
+            if len(weight) == 1:
+                raise ValueError(f"head must be joint for a single logit: got {head!r}")
             pairs = body * vector_norm(weight[:, None] - weight, DUAL[before], dim=2)  # (classes, classes)
             if head == "rows":
                 pairs = pairs.new_full(pairs.shape, 2 * body * dense_norm(weight, (before, math.inf)).item())
             # The constant of a difference z_y - z_j counts whole, with the worst pair for the rounding's reach.
             constant, q = pairs.max().item(), 1
         reach = certified_radius(logits, y, constant, q=q)
-        rounding = rounding_error(rows, x.to(_dtype(model)), reach)
+        unit, entry = unit_roundoff(points), torch.zeros_like(reach)
+        if x.is_floating_point() and torch.finfo(x.dtype).eps < torch.finfo(points.dtype).eps:  # points are rounded
+            entry = unit * (vector_norm(x.flatten(1).double(), found.norms[0], dim=1) + reach)
+        rounding = found.rounding(reach, unit, entry)
+        followed = found.output.tensor
+        assert followed is not None
+        away = vector_norm((logits - followed).double(), found.norms[1], dim=1)
+        if not (away <= 2 * rounding).all():
+            raise ValueError(f"{type(model).__name__} computes something else than was followed: no bound is known")
         if pairs is None:
             radius = certified_radius(logits, y, constant, q=q, rounding=rounding)
         else:
             slack = (margins(logits, y).double() - 4 * rounding[:, None]).clamp(min=0)
             radius = (slack / pairs[y].clamp(min=torch.finfo(torch.float64).tiny)).amin(1)
     correct = (logits[:, 0] > 0) == (y == 1) if logits.shape[1] == 1 else logits.argmax(1) == y
-    return Certificate(radius, correct, constant, worst.residual, p or rows[0].norms[0])
+    residual = max((row.residual for row in found.rows), default=0.0)
+    return Certificate(radius, correct, constant, residual, p or found.norms[0])
 
 
-def rounding_error(rows: list[LayerBound], x: Tensor, reach: Tensor) -> Tensor:
-    """A bound on the rounding error of the outputs, for all inputs within ``reach`` of x.
-
-    A sum of n products is off by at most n u / (1 - n u) times the sum of their absolute values (u the unit
-    roundoff), so a layer adds n u ‖|W|‖ ‖a‖, and later layers multiply it by their bounds.
-
-    Args:
-        rows: From :func:`layer_bounds`.
-        x: Inputs, shape (n, ...).
-        reach: Shape (n), in the norm of the input.
-
-    Returns:
-        Shape (n), in the norm of the output.
-
-    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.5. Chapter: book/groupsort.ipynb
-    """
-    unit = torch.finfo(x.dtype).eps / 2
-    error, gain, a = torch.zeros_like(reach), 1.0, x
-    for row in rows:
-        p, q = row.norms
-        size = vector_norm(a.flatten(1).double(), p, dim=1) + gain * reach + error
-        a = row.layer(a)
-        weight = getattr(row.layer, "weight", None)
-        bias = getattr(row.layer, "bias", None)
-        if weight is None:  # a few operations an entry, of which most layers have none
-            fresh = 4 * unit * (row.bound * size + vector_norm(a.flatten(1).double(), q, dim=1))
-        else:
-            terms = (math.prod(weight.shape[1:]) + 2) * unit
-            # A convolution without negative weights is largest at frequency zero.
-            absolute = dense_norm(weight.abs() if weight.ndim == 2 else weight.abs().sum((2, 3)), row.norms)
-            added = 0.0
-            if bias is not None:
-                spread = bias.detach().double().view(-1, *[1] * (a.ndim - 2)).expand(a.shape[1:])
-                added = vector_norm(spread.flatten(), q)
-            fresh = terms / (1 - terms) * (absolute * size + added)
-        error = row.bound * error + fresh
-        gain *= row.bound
-    return error
-
-
-def _last_weight(rows: list[LayerBound]) -> Tensor:
-    weight = getattr(rows[-1].layer, "weight", None)
-    if weight is None or weight.ndim != 2:
-        raise ValueError(f"this head needs a dense last layer: got {rows[-1].layer}")
-    return weight.detach().double()
+def _last_weight(found: Followed) -> tuple[Tensor, float, float]:
+    """The weight of a dense last layer, the norm of its input, and the constant of all that comes before it."""
+    row, before = found.output.made or (None, None)
+    weight = getattr(getattr(row, "layer", None), "weight", None)
+    if row is None or before is None or not isinstance(weight, Tensor) or weight.ndim != 2:
+        raise ValueError(f"this head needs a dense last layer: got {row.kind if row else 'an operation'}")
+    a, bias = before.tensor, getattr(row.layer, "bias", None)
+    assert a is not None and found.output.tensor is not None
+    # A layer with a promise of its own may call something weight that isn't what it multiplies by.
+    probe = torch.cat([a[:1] * 0, torch.eye(weight.shape[1], dtype=a.dtype, device=a.device)])
+    if a.ndim != 2 or not torch.allclose(row.layer(probe), linear(probe, weight, bias), rtol=1e-4, atol=1e-6):
+        raise ValueError(f"this head needs a dense last layer: {row.kind} isn't its weight and bias")
+    return weight.detach().double(), before.norm, before.gain
 
 
 def _starts_with(model: nn.Module, p: float) -> bool:

@@ -5,16 +5,17 @@ that it really uses, and how far that weight is from its constraint. ``norms`` s
 Chapters: book/groupsort.ipynb, book/bcop.ipynb.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import interpolate, linear
 
-from nnlib.lipschitz.bjorck import bjorck, residual
-from nnlib.lipschitz.norms import conv_norm_bound, dense_norm
+from nnlib.lipschitz.bjorck import bjorck, plain, residual
+from nnlib.lipschitz.norms import dense_norm, with_rounding
 
 Norms = tuple[float, float] | None
 TRAINING_TOLERANCE = 1e-6  # a gradient is not worth more; what is evaluated and certified goes to machine precision
@@ -23,15 +24,17 @@ TRAINING_TOLERANCE = 1e-6  # a gradient is not worth more; what is evaluated and
 class Constrained(nn.Module):
     """A layer whose weight is computed from its parameters, by ``compute_weight``.
 
-    In training mode ``weight`` is computed afresh, with gradients; in evaluation mode once, without, and again as soon
-    as a parameter is changed in place, loaded, moved or cast.
+    It is computed afresh wherever a gradient may be asked for. In evaluation mode, where none is (under ``no_grad``, or
+    with frozen parameters), the weight of the last time is used again if everything it was computed from is equal,
+    value by value, to what it was: whoever changed a parameter, and however, the weight follows. Autocast does not
+    reach the computation: in half precision the constraint would not hold.
     """
 
     norms: Norms = (2, 2)
 
     def __init__(self):
         super().__init__()
-        self._cached: tuple[tuple, Tensor] | None = None
+        self._cached: tuple[list[Tensor], dict[str, str], Tensor] | None = None
 
     def compute_weight(self) -> Tensor:
         """The weight that is used, from the parameters."""
@@ -39,14 +42,18 @@ class Constrained(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight that is used: with gradients in training mode, cached in evaluation mode."""
-        if self.training:
-            return self.compute_weight()
-        state = tuple((p._version, p.data_ptr(), p.dtype, p.device) for p in (*self.parameters(), *self.buffers()))
-        if self._cached is None or self._cached[0] != state:
-            with torch.no_grad():
-                self._cached = (state, self.compute_weight())
-        return self._cached[1]
+        """The weight that is used, with gradients unless nothing asks for them."""
+        tensors = [*self.parameters(), *self.buffers()]
+        with full_precision(tensors[0].device.type if tensors else "cpu"):
+            if self.training or not _constant(tensors):
+                return self.compute_weight()
+            options = {name: repr(value) for name, value in vars(self).items() if isinstance(value, _PLAIN)}
+            if self._cached is None or not _equal(self._cached[0], tensors) or self._cached[1] != options:
+                # A tensor of inference mode could never be used for a gradient again.
+                with torch.inference_mode(False), torch.no_grad():
+                    weight = self.compute_weight()
+                    self._cached = ([tensor.detach().clone() for tensor in tensors], options, weight)
+            return self._cached[2]
 
     def train(self, mode: bool = True) -> "Constrained":
         """Training or evaluation mode; either way the cache starts empty."""
@@ -59,6 +66,60 @@ class Constrained(nn.Module):
     def lipschitz_bound(self) -> tuple[float, float]:
         """A proven bound on the gain, and the distance of the weight from its constraint."""
         raise NotImplementedError(f"{type(self).__name__} must answer lipschitz_bound()")
+
+    def plain(self) -> nn.Module:
+        """A layer of torch with the same weight: for :func:`nnlib.lipschitz.export`."""
+        raise ValueError(f"no layer of torch stands for {type(self).__name__}")
+
+
+_PLAIN = (bool, int, float, str, list)  # settings that a weight may depend on
+
+
+def full_precision(device: str) -> AbstractContextManager:
+    """Without autocast, on a type of device.
+
+    >>> with torch.autocast("cpu", torch.bfloat16), full_precision("cpu"):
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    torch.float32
+    """
+    on = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
+
+
+def _constant(tensors: list[Tensor]) -> bool:
+    """Whether these are plain numbers, of which nobody asks for a derivative, backward or forward."""
+    graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if graph or not all(map(plain, tensors)):
+        return False
+    return not any(unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+def _equal(before: list[Tensor], now: list[Tensor]) -> bool:
+    return len(before) == len(now) and all(
+        (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b)
+        for a, b in zip(before, now, strict=True)
+    )
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter asks for a gradient: one with respect to the input is cheaper. Afterwards all is as it was.
+
+    >>> model = nn.Linear(2, 1)
+    >>> with frozen(model):
+    ...     model.weight.requires_grad
+    False
+    >>> model.weight.requires_grad
+    True
+    """
+    asked = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.is_leaf]
+    for parameter in asked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_(True)
 
 
 class OrthogonalLinear(Constrained):
@@ -116,10 +177,38 @@ class OrthogonalLinear(Constrained):
     def lipschitz_bound(self) -> tuple[float, float]:
         """The largest singular value, and ‖I - W Wᵀ / gain²‖_F."""
         weight = self.weight.detach()
-        return _with_rounding(dense_norm(weight), weight), residual(weight / self.gain).item()
+        return with_rounding(dense_norm(weight), weight), residual(weight / self.gain).item()
+
+    def plain(self) -> nn.Linear:
+        """``nn.Linear``."""
+        return plain_linear(self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.raw.shape[1]}, {self.raw.shape[0]}, bias={self.bias is not None}, gain={self.gain:g}"
+
+
+def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """``nn.Linear`` with copies of a weight, (out, in), and a bias.
+
+    >>> plain_linear(torch.eye(2), None)
+    Linear(in_features=2, out_features=2, bias=False)
+    """
+    out, size = weight.shape
+    layer = nn.Linear(size, out, bias=bias is not None, device=weight.device, dtype=weight.dtype)
+    return filled(layer, weight, bias)
+
+
+def filled(layer: Any, weight: Tensor, bias: Tensor | None) -> Any:
+    """A layer with copies of these values in it.
+
+    >>> filled(nn.Linear(1, 1, bias=False), torch.ones(1, 1), None).weight.item()
+    1.0
+    """
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
 
 
 def parameter(start: Tensor, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Parameter:
@@ -150,6 +239,9 @@ class Normalize(nn.Module):
         mean: One number, or one a channel (axis 1).
         std: Likewise, > 0.
 
+    Raises:
+        ValueError: other numbers; in forward, another number of channels.
+
     Chapter: book/groupsort.ipynb
 
     >>> round(Normalize([0.5, 0.4], [0.25, 0.2]).lipschitz_bound()[0], 3)
@@ -165,10 +257,16 @@ class Normalize(nn.Module):
         # In float64, so that a later cast rounds once.
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64, device="cpu").reshape(-1))
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float64, device="cpu").reshape(-1))
-        if not (self.std > 0).all():
-            raise ValueError(f"std must be positive: got {self.std.tolist()}")
+        if not ((self.std > 0) & self.std.isfinite()).all() or not self.mean.isfinite().all():
+            raise ValueError(f"std must be positive, mean finite: got {self.std.tolist()} and {self.mean.tolist()}")
+        if 1 != self.mean.numel() != self.std.numel() != 1:
+            raise ValueError(f"mean and std must be one number or as many: got {len(self.mean)} and {len(self.std)}")
 
     def forward(self, x: Tensor) -> Tensor:
+        channels = max(self.mean.numel(), self.std.numel())
+        # One channel would be repeated for each of several numbers, which lengthens it.
+        if x.ndim < 2 or channels not in (1, x.shape[1]):
+            raise ValueError(f"x must have shape (n, {channels}, ...): got {tuple(x.shape)}")
         shape = (-1, *[1] * (x.ndim - 2))
         return (x - self.mean.to(x).view(shape)) / self.std.to(x).view(shape)
 
@@ -183,6 +281,9 @@ class Upsample(nn.Module):
     Args:
         factor: Whole number >= 1.
 
+    Raises:
+        ValueError: another factor; in forward, inputs that are not (n, c, h, w).
+
     Chapter: book/bcop.ipynb
 
     >>> Upsample(2).lipschitz_bound()
@@ -193,69 +294,15 @@ class Upsample(nn.Module):
 
     def __init__(self, factor: int):
         super().__init__()
+        if not (isinstance(factor, int) and factor >= 1):
+            raise ValueError(f"factor must be a whole number from 1: got {factor}")
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:  # (n, c, h, w) -> (n, c, h factor, w factor)
+        if x.ndim != 4:
+            raise ValueError(f"x must have shape (n, c, h, w): got {tuple(x.shape)}")
         return interpolate(x, scale_factor=self.factor, mode="nearest")
 
     def lipschitz_bound(self) -> tuple[float, float]:
         """The factor: each value is repeated factor² times."""
         return float(self.factor), 0.0
-
-
-def layer_bound(layer: nn.Module, norms: Norms = None) -> tuple[float, float, Norms]:
-    """Bound, residual and norms of a layer: from itself, or for torch's own layers from what they are.
-
-    torch's dense layers and convolutions make no promise, so their residual is 0: the bound is the true norm of the
-    weight (for convolutions over all image sizes). Dropout counts in evaluation mode only.
-
-    Args:
-        layer: One module without Lipschitz parts of its own.
-        norms: For torch's own linear layers: from which norm to which; by default (2, 2).
-
-    Raises:
-        ValueError: naming the layer, where no bound is known.
-
-    Chapter: book/groupsort.ipynb
-
-    >>> layer_bound(nn.ReLU())
-    (1.0, 0.0, None)
-    """
-    own: Any = layer
-    if hasattr(own, "lipschitz_bound"):
-        return *own.lipschitz_bound(), own.norms
-    for kind, bound in _KNOWN.items():
-        if isinstance(layer, kind):
-            return bound(layer), 0.0, None
-    if isinstance(layer, nn.Dropout) and not layer.training:
-        return 1.0, 0.0, None
-    norms = norms or (2, 2)
-    if isinstance(layer, nn.Linear):
-        return _with_rounding(dense_norm(layer.weight, norms), layer.weight), 0.0, norms
-    if isinstance(layer, nn.Conv2d) and norms == (2, 2) and _plain(layer):
-        return _with_rounding(conv_norm_bound(layer.weight, stride=layer.stride[0]), layer.weight), 0.0, norms
-    raise ValueError(
-        f"no Lipschitz bound is known for {layer}: give it a method lipschitz_bound() -> (bound, residual) "
-        "and an attribute norms, or leave it out"
-    )
-
-
-_KNOWN: dict[type[nn.Module], Callable[[Any], float]] = {
-    nn.Identity: lambda layer: 1.0,
-    nn.Flatten: lambda layer: 1.0,
-    nn.ReLU: lambda layer: 1.0,
-    nn.Tanh: lambda layer: 1.0,
-    nn.Sigmoid: lambda layer: 0.25,
-    nn.LeakyReLU: lambda layer: max(1.0, abs(layer.negative_slope)),
-    nn.PixelUnshuffle: lambda layer: 1.0,
-}
-
-
-def _plain(layer: nn.Conv2d) -> bool:
-    same = layer.stride[0] == layer.stride[1] and layer.dilation == (1, 1)
-    return same and layer.groups == 1 and layer.padding_mode in ("zeros", "circular")
-
-
-def _with_rounding(norm: Tensor, weight: Tensor) -> float:
-    """A norm computed in float64, raised by what rounding may have hidden."""
-    return norm.item() * (1 + 4 * math.prod(weight.shape[1:]) * torch.finfo(torch.float64).eps)

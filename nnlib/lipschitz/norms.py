@@ -31,7 +31,7 @@ def dense_norm(weight: Tensor, norms: tuple[float, float] = (2, 2)) -> Tensor:
         A float64 scalar.
 
     Raises:
-        ValueError: for other pairs, whose norms are hard to compute.
+        ValueError: for other pairs, whose norms are hard to compute; a weight that is not finite.
 
     Chapter: book/groupsort.ipynb
 
@@ -39,7 +39,7 @@ def dense_norm(weight: Tensor, norms: tuple[float, float] = (2, 2)) -> Tensor:
     >>> [round(dense_norm(weight, (p, math.inf)).item(), 3) for p in (1, 2, math.inf)]
     [4.0, 5.0, 7.0]
     """
-    weight, (p, q) = weight.detach().double(), norms
+    weight, (p, q) = _finite(weight), norms
     if norms == (2, 2):
         return torch.linalg.matrix_norm(weight, 2)
     if q == math.inf and p in DUAL:
@@ -140,22 +140,29 @@ def conv_norm(
     return torch.tensor(largest[0], dtype=torch.float64, device="cpu")
 
 
-def conv_norm_bound(weight: Tensor, *, stride: int = 1, grid: int = 64) -> Tensor:
-    """A proven bound on the norm of a convolution for images of every size, circular or with zeros around.
+def conv_norm_bound(weight: Tensor, *, stride: int = 1, grid: int | None = None) -> Tensor:
+    """A proven bound on the norm of a convolution for images of every size, with zeros around, or circular.
 
     Zero padding cuts a piece out of an infinite convolution, whose norm is the supremum of ‖What(theta)‖ over all
-    angles. Along one angle, u* What v is a trigonometric polynomial of degree d = (k - 1) / 2, and between points of a
-    grid of N such a polynomial rises by at most a factor 1 / cos(pi d / N) (Duffin and Schaeffer 1938). So
+    angles. The least of three bounds on it counts.
 
-        sup ‖What‖ <= max over the grid / (cos(pi d_h / N) cos(pi d_w / N)).
+    - Along one angle, u* What v is a trigonometric polynomial of degree d = (k - 1) / 2, and between points of a
+      grid of N such a polynomial rises by at most a factor 1 / cos(pi d / N) (Duffin and Schaeffer 1938). So
+      sup ‖What‖ <= max over the grid / (cos(pi d_h / N) cos(pi d_w / N)).
+    - K Kᵀ is a convolution with taps A(a, b), so that sup ‖What‖² <= c + sum ‖A(a, b) - [a = b = 0] c I‖_F for each c;
+      with c the mean of A(0, 0)'s diagonal this is close where K is near a multiple of an orthogonal convolution.
+    - A pixel stands in at most ceil(k_h / s) ceil(k_w / s) patches: its root times the norm of the reshaped kernel.
+
+    A circular convolution has some of these frequencies, if its padding is one turn: k - 1 pixels in all along each
+    axis, and a stride that divides the image. (:func:`nnlib.lipschitz.layer_bound` sees to the other cases.)
 
     Args:
         weight: Kernel, shape (c_out, c_in, k_h, k_w).
         stride: As in :func:`conv_singular_values`.
-        grid: N, larger than the kernel.
+        grid: N, larger than the kernel; by default 64, or 8 times a kernel larger than 8.
 
     Returns:
-        A float64 scalar; for orthogonal kernels of size 3 and N = 64 it is 1.0024.
+        A float64 scalar.
 
     Raises:
         ValueError: a grid that is too coarse to prove anything.
@@ -163,16 +170,30 @@ def conv_norm_bound(weight: Tensor, *, stride: int = 1, grid: int = 64) -> Tenso
     Chapter: book/bcop.ipynb
 
     >>> round(conv_norm_bound(torch.full((1, 1, 3, 3), 1 / 9)).item(), 4)
-    1.0024
+    1.0
     """
-    kernel = _phases(_checked(weight), stride)
+    weight = _checked(weight)
+    kernel = phases(weight, stride)
+    grid = max(64, 8 * max(kernel.shape[-2:])) if grid is None else grid
     if grid <= max(kernel.shape[-2:]):
         raise ValueError(f"grid must be larger than the kernel, {max(kernel.shape[-2:])}: got {grid}")
     padded = pad(kernel, (0, grid - kernel.shape[-1], 0, grid - kernel.shape[-2]))
     on_grid = _spectral(torch.fft.rfft2(padded).permute(2, 3, 0, 1)).amax()
     rise = math.prod(math.cos(math.pi * (k - 1) / 2 / grid) for k in kernel.shape[-2:])
-    margin = 1 + 4 * math.prod(kernel.shape[1:]) * torch.finfo(torch.float64).eps  # of the sums' rounding
-    return on_grid / rise * margin
+
+    small = kernel if kernel.shape[0] <= kernel.shape[1] else kernel.transpose(0, 1)
+    middle = (kernel.shape[-2] - 1, kernel.shape[-1] - 1)
+    gram = conv2d(small, small, padding=middle)  # (c, c, 2 k_h - 1, 2 k_w - 1)
+    c = gram[:, :, *middle].diagonal().mean()
+    gram[:, :, *middle].diagonal().sub_(c)
+    taps = c + torch.linalg.matrix_norm(gram, dim=(0, 1)).sum()
+
+    patches = math.prod(math.ceil(k / stride) for k in weight.shape[-2:])
+    reshaped = math.sqrt(patches) * torch.linalg.matrix_norm(weight.flatten(1), 2)
+    unit = torch.finfo(torch.float64).eps
+    margin = 1 + 4 * math.prod(kernel.shape[1:]) * unit  # of the sums' rounding, which may hide small taps too
+    taps = taps + 4 * unit * math.prod(kernel.shape[1:]) * math.prod(kernel.shape[2:]) * kernel.square().sum()
+    return torch.stack([on_grid / rise, taps.clamp(min=0).sqrt(), reshaped]).amin() * margin
 
 
 def _spectral(matrices: Tensor) -> Tensor:
@@ -181,8 +202,12 @@ def _spectral(matrices: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0).sqrt()
 
 
-def _phases(weight: Tensor, stride: int) -> Tensor:
-    """The kernel of the same map on the image cut into its s² phases: (c_out, c_in s², ceil(k / s), ceil(k / s))."""
+def phases(weight: Tensor, stride: int) -> Tensor:
+    """The kernel of the same map on the image cut into its s² phases: (c_out, c_in s², ceil(k / s), ceil(k / s)).
+
+    >>> phases(torch.ones(1, 1, 3, 3), 2).shape
+    torch.Size([1, 4, 2, 2])
+    """
     if stride == 1:
         return weight
     out, channels, *taps = weight.shape
@@ -197,7 +222,7 @@ def _wound(weight: Tensor, size: int | tuple[int, int], stride: int) -> Tensor:
     height, width = _pair(size)
     if height % stride or width % stride:
         raise ValueError(f"size must be a multiple of the stride {stride}: got {height} x {width}")
-    kernel = _phases(_checked(weight), stride)
+    kernel = phases(_checked(weight), stride)
     for axis, n in ((-2, height // stride), (-1, width // stride)):
         wound = torch.zeros_like(kernel.narrow(axis, 0, 1)).repeat_interleave(n, axis)
         kernel = wound.index_add(axis, torch.arange(kernel.shape[axis], device=kernel.device) % n, kernel)
@@ -207,7 +232,22 @@ def _wound(weight: Tensor, size: int | tuple[int, int], stride: int) -> Tensor:
 def _checked(weight: Tensor) -> Tensor:
     if weight.ndim != 4:
         raise ValueError(f"weight must be a kernel of shape (c_out, c_in, k_h, k_w): got {tuple(weight.shape)}")
+    return _finite(weight)
+
+
+def _finite(weight: Tensor) -> Tensor:
+    if not weight.isfinite().all():
+        raise ValueError("weight is not finite: no number bounds what it does")
     return weight.detach().double()
+
+
+def with_rounding(norm: Tensor, weight: Tensor) -> float:
+    """A norm computed in float64, raised by what rounding may have hidden.
+
+    >>> with_rounding(torch.tensor(1.0, dtype=torch.float64), torch.ones(2, 3)) > 1
+    True
+    """
+    return norm.item() * (1 + 4 * math.prod(weight.shape[1:]) * torch.finfo(torch.float64).eps)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

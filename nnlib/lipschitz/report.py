@@ -1,41 +1,22 @@
 """How steep is a network, at most and at least, and where between input and output is the difference lost?
 
-The bound is a product over the layers, the attained value a gradient's norm at one point. That gradient passes the same
-layers, so that the two can be compared factor by factor. Chapters: book/groupsort.ipynb, book/bcop.ipynb.
+The bound is carried along the layers, the attained value is a gradient's norm at one point. That gradient passes the
+same layers, so that the two can be compared factor by factor. Chapters: book/groupsort.ipynb, book/bcop.ipynb.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from nnlib.lipschitz.layers import Norms, layer_bound
+from nnlib.lipschitz.layers import frozen
+from nnlib.lipschitz.network import Followed, LayerBound, follow
 from nnlib.lipschitz.norms import DUAL
 from nnlib.modes import evaluating
-
-
-@dataclass(frozen=True)
-class LayerBound:
-    """What one layer promises.
-
-    Args:
-        name: Its place in the network, as in ``named_modules``.
-        layer: The module.
-        bound: On its gain, from the norm ``norms[0]`` of its input to ``norms[1]`` of its output.
-        residual: Distance of its weight from its constraint.
-        norms: (p, q), where a layer that is Lipschitz in every norm takes the norm it meets.
-    """
-
-    name: str
-    layer: nn.Module
-    bound: float
-    residual: float
-    norms: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -43,11 +24,11 @@ class LipschitzReport:
     """Bounds from above and from below on a network's Lipschitz constant, layer by layer.
 
     Args:
-        rows: A dict for each layer: ``layer, kind, bound, residual, attained, lost``. ``attained`` is the factor by
-            which the steepest gradient found changes its norm on its way back through the layer, ``lost`` is
-            1 - attained / bound.
-        upper: Product of the bounds: proven.
-        lower: Product of the attained factors, the norm of the Jacobian at ``point``: a bound from below.
+        rows: A dict for each layer, and operation of one input, each time that it runs: ``layer, kind, bound, residual,
+            attained, lost``. ``attained`` is the factor by which the steepest gradient found changes its norm on its
+            way back through the layer, ``lost`` is 1 - attained / bound.
+        upper: Proven. For a chain of layers it is the product of the bounds.
+        lower: The norm of the Jacobian at ``point``: a bound from below. For a chain it is the product of ``attained``.
         point: Where it is attained, shape of one input.
         norms: (p, q) of input and output.
     """
@@ -64,54 +45,45 @@ class LipschitzReport:
         return self.upper / self.lower if self.lower else math.inf
 
 
-def layer_bounds(model: nn.Module, p: float | None = None) -> list[LayerBound]:
-    """The bounds of a network's layers, from input to output; their norms must fit together.
+def layer_bounds(model: nn.Module, p: float | None = None, *, shape: Sequence[int] | None = None) -> list[LayerBound]:
+    """The bounds of a network's layers, and of operations of one input, in the order in which they run.
+
+    A layer that runs twice is there twice. For a chain the product is the network's constant; where branches meet, it
+    isn't: see :func:`lipschitz_constant`.
 
     Args:
-        model: ``nn.Sequential``, nested or not, of layers with a bound (see :func:`layer_bound`).
-        p: The norm of the input; by default the one that the first layer with a norm asks for, else 2.
+        model: As for :func:`lipschitz_constant`.
+        p: As for :func:`lipschitz_constant`.
+        shape: As for :func:`lipschitz_constant`.
 
     Raises:
-        ValueError: naming the layer that has no bound, or whose norm is not what the one before it gives.
+        ValueError: as :func:`lipschitz_constant` does.
 
     Chapter: book/groupsort.ipynb
 
     >>> [row.bound for row in layer_bounds(nn.Sequential(nn.Flatten(), nn.ReLU()))]
     [1.0, 1.0]
     """
-    found: list[LayerBound] = []
-    named = list(_leaves(model, ""))
-    asked: list[Norms] = [getattr(layer, "norms", None) for _, layer in named]
-    here: float = next((norms[0] for norms in asked if norms), 2) if p is None else p
-    for name, layer in named:
-        try:
-            bound, residual, norms = layer_bound(layer, (here, here))
-        except ValueError as error:
-            raise ValueError(f"layer {name or 'model'}: {error}") from error
-        if norms is not None and norms[0] != here:
-            raise ValueError(
-                f"layer {name} ({layer}) is bounded from the {norms[0]}-norm, but it is given the {here}-norm"
-            )
-        norms = norms or (here, here)
-        found.append(LayerBound(name, layer, bound, residual, norms))
-        here = norms[1]
-    return found
+    return follow(model, p, x=_example(model, shape)).rows
 
 
-def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(module, nn.Sequential) and not hasattr(module, "lipschitz_bound"):
-        for key, child in module.named_children():
-            yield from _leaves(child, f"{name}.{key}" if name else key)
-    else:
-        yield name, module
+def lipschitz_constant(model: nn.Module, p: float | None = None, *, shape: Sequence[int] | None = None) -> float:
+    """A proven Lipschitz constant of a network in evaluation mode: what it computes is followed (:func:`follow`).
 
-
-def lipschitz_constant(model: nn.Module, p: float | None = None) -> float:
-    """The product of the layers' bounds: a proven Lipschitz constant of the network.
+    Factors multiply along chains, sums of branches add up, branches side by side count as the root of the sum of
+    squares, and a layer counts as often as it runs. The constant is that of the network in exact arithmetic, with the
+    weights as they are.
 
     Args:
-        model: As for :func:`layer_bounds`.
-        p: As for :func:`layer_bounds`.
+        model: Maps (n, ...) to (n, ...), each row by itself: layers with a bound (:func:`layer_bound`), however they
+            are called, sums, differences, concatenations, maxima, scalings, slices and reshapings of what they give.
+        p: The norm of the input; by default the one that the first layer with a norm asks for, else 2.
+        shape: Of one input, (c, H, W) say. Needed where a network could broadcast or asks for a shape, and sharper for
+            circular convolutions, whose norm depends on it. Without it the constant holds for all shapes.
+
+    Raises:
+        ValueError: naming the layer or operation that has no bound, whose norm is not what the one before it gives, or
+            that needs a shape.
 
     Chapter: book/groupsort.ipynb
 
@@ -119,8 +91,15 @@ def lipschitz_constant(model: nn.Module, p: float | None = None) -> float:
     ...     lambda layer: layer.weight.fill_(-2) if hasattr(layer, "weight") else None)), 6)
     2.0
     """
-    with evaluating(model):
-        return math.prod(row.bound for row in layer_bounds(model, p))
+    return follow(model, p, x=_example(model, shape)).output.gain
+
+
+def _example(model: nn.Module, shape: Sequence[int] | None) -> Tensor | None:
+    if shape is None:
+        return None
+    parameter = next(model.parameters(), None)
+    zeros = torch.zeros(2, *shape, device="cpu" if parameter is None else parameter.device)
+    return zeros if parameter is None else zeros.to(parameter)
 
 
 @torch.enable_grad()
@@ -135,14 +114,14 @@ def lipschitz_report(
 ) -> LipschitzReport:
     """For each layer the proven bound, the attained value, and what is lost between them.
 
-    From above: the product of the bounds. From below: pairs of points, started at data, climb the slope
-    ‖f(x) - f(x')‖_q / ‖x - x'‖_p; then the Jacobian is computed at all points met, and the largest norm counts. (The
-    slope of a piecewise linear network has no gradient at a point, between two points it has.)
+    From above: :func:`lipschitz_constant` at the shape of the data. From below: pairs of points, started at data, climb
+    the slope ‖f(x) - f(x')‖_q / ‖x - x'‖_p; then the Jacobian is computed at all points met, and the largest norm
+    counts. (The slope of a piecewise linear network has no gradient at a point, between two points it has.)
 
     Args:
-        model: As for :func:`layer_bounds`; measured in evaluation mode.
+        model: As for :func:`lipschitz_constant`; measured in evaluation mode.
         data: Inputs to start from, shape (n, ...), or a split of a data set.
-        p: Norm of the input, as for :func:`layer_bounds`.
+        p: Norm of the input, as for :func:`lipschitz_constant`.
         points: How many of them to use, drawn with ``seed``.
         steps: Of the ascent.
         seed: Of the draws.
@@ -166,25 +145,28 @@ def lipschitz_report(
     x = x[torch.randperm(len(x), generator=generator, device="cpu")[:points].to(x.device)].detach()
     parameter = next(model.parameters(), None)
     x = x if parameter is None else x.to(parameter)
-    with evaluating(model):
-        rows = layer_bounds(model, p)
-        norms = (rows[0].norms[0], rows[-1].norms[1])
+    if len(x) == 0:
+        raise ValueError("data must hold a point: got none")
+    with evaluating(model), frozen(model):
+        norms = follow(model, p, x=x[:1]).norms
         met = torch.cat([x, _climb(model, x, norms, steps, generator)])
         jacobian = torch.cat([jacobians(model, part) for part in met.split(64)])
-        best = int(_operator_norms(jacobian, norms).argmax())
-        gains = _path(rows, met[best : best + 1], _dual_vector(jacobian[best], norms))
+        sizes = _operator_norms(jacobian, norms)
+        best = int(sizes.argmax())
+        found = follow(model, p, x=met[best : best + 1].clone().requires_grad_())
+        gains = _path(found, _dual_vector(jacobian[best], norms))
     told = [
         {
             "layer": row.name,
-            "kind": type(row.layer).__name__,
+            "kind": row.kind,
             "bound": row.bound,
             "residual": row.residual,
             "attained": gain,
             "lost": max(0.0, 1 - gain / row.bound) if row.bound else 0.0,
         }
-        for row, gain in zip(rows, gains, strict=True)
+        for row, gain in zip(found.rows, gains, strict=True)
     ]
-    return LipschitzReport(told, math.prod(row.bound for row in rows), math.prod(gains), met[best], norms)
+    return LipschitzReport(told, found.output.gain, sizes[best].item(), met[best], norms)
 
 
 @torch.enable_grad()
@@ -204,8 +186,9 @@ def jacobians(model: nn.Module, x: Tensor) -> Tensor:
     [[[1.0, 0.0], [0.0, 0.0]]]
     """
     x = x.detach().requires_grad_()
-    out = model(x).flatten(1)  # (n, outputs)
-    rows = [torch.autograd.grad(out[:, j].sum(), x, retain_graph=True)[0] for j in range(out.shape[1])]
+    with frozen(model):
+        out = model(x).flatten(1)  # (n, outputs)
+        rows = [torch.autograd.grad(out[:, j].sum(), x, retain_graph=True)[0] for j in range(out.shape[1])]
     return torch.stack([row.flatten(1) for row in rows], 1)
 
 
@@ -252,12 +235,20 @@ def _dual_vector(jacobian: Tensor, norms: tuple[float, float]) -> Tensor:
     return column.sign() if q == 1 else column / vector_norm(column)
 
 
-def _path(rows: list[LayerBound], x: Tensor, u: Tensor) -> list[float]:
-    """By how much each layer changes the norm of the gradient of u . f on its way back."""
-    inputs = [x.detach().requires_grad_()]
-    for row in rows:
-        inputs.append(row.layer(inputs[-1]))
-    gradients = torch.autograd.grad((inputs[-1].flatten() * u).sum(), inputs)
-    sizes = [vector_norm(gradients[0].flatten(), DUAL[rows[0].norms[0]]).item()]
-    sizes += [vector_norm(g.flatten(), DUAL[row.norms[1]]).item() for g, row in zip(gradients[1:], rows, strict=True)]
-    return [before / after if after else 0.0 for before, after in pairwise(sizes)]
+def _path(found: Followed, u: Tensor) -> list[float]:
+    """By how much each layer changes the norm of the gradient of u . f on its way back through it."""
+    output = found.output.tensor
+    assert output is not None
+    passed = [row.passed for row in found.rows if row.passed is not None]
+    after = torch.autograd.grad(
+        (output.flatten() * u).sum(), [out for _, out in passed], retain_graph=True, allow_unused=True
+    )
+    gains = []
+    for row, (x, out), gradient in zip(found.rows, passed, after, strict=True):
+        size = 0.0 if gradient is None else vector_norm(gradient.flatten(), DUAL[row.norms[1]]).item()
+        if not size:
+            gains.append(0.0)
+            continue
+        (back,) = torch.autograd.grad(out, x, gradient, retain_graph=True)
+        gains.append(vector_norm(back.flatten(), DUAL[row.norms[0]]).item() / size)
+    return gains

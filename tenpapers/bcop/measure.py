@@ -29,7 +29,7 @@ from nnlib.lipschitz import (
 from nnlib.lipschitz import activation as make_activation
 from nnlib.modes import NonFiniteLoss, evaluating
 from nnlib.training import Split
-from tenpapers.bcop.workloads import gaussian_images, images, to_a_tenth, train_classifier
+from tenpapers.bcop.workloads import ONE_START, gaussian_images, images, to_a_tenth, train_classifier
 
 
 def classifier(
@@ -109,7 +109,7 @@ def certified(
     certificate = certify(model, (x, y), max_residual=math.inf)
     whole = {"clean": certificate.clean, "radius": certificate.radius.mean().item(), "constant": certificate.constant}
     of_few = replace(certificate, radius=certificate.radius[:attacked], correct=certificate.correct[:attacked])
-    few = accuracies(model, Split(x[:attacked], y[:attacked]), of_few, radii, steps=attack_steps)
+    few = accuracies(model, Split(x[:attacked], y[:attacked]), of_few, radii, steps=attack_steps, **ONE_START)
     return [
         {"epsilon": epsilon, "certified": certificate.accuracy(epsilon), **whole}
         | {f"{name}_few": found[name] for name in ("clean", "attacked", "certified")}

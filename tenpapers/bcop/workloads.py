@@ -35,6 +35,8 @@ PAPER: dict[str, dict[str, Any]] = {
     "mnist": {"trained_for": 1.5, "radii": (1.58,), **_LONG, "full": True},
     "cifar10": {"trained_for": 0.5, "radii": (36 / 255,), **_LONG, "full": True},
 }
+# The attack of the recorded tables: one random start, on the margin.
+ONE_START: dict[str, Any] = {"from_x": False, "restarts": 1, "losses": ("margin",)}
 SMALL_RADIUS = {"mnist": 0.3, "cifar10": 0.1}  # the paper's table 8, of its Large network
 
 CRITIC: dict[str, Any] = {"data": "digits", "width": 0.5, "steps": 150, "dtype": "float64"}

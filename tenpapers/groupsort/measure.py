@@ -27,7 +27,14 @@ from nnlib.training import Dataset, evaluate
 from nnlib.training import device as device_of
 from tenpapers.data import remember
 from tenpapers.groupsort.gan import generator_network, latent, train_gan
-from tenpapers.groupsort.workloads import Cones, absolute_value_critic, images, three_points, train_classifier
+from tenpapers.groupsort.workloads import (
+    ONE_START,
+    Cones,
+    absolute_value_critic,
+    images,
+    three_points,
+    train_classifier,
+)
 
 WEIGHTS = ("orthogonal", "spectral norm")
 ROBUST = ("certified 0.3", "certified 1.58", "attacked 1.58", "certified 0.05", "certified 0.1", "attacked 0.1")
@@ -330,7 +337,7 @@ def classify(
     row = {"clean": certificate.clean, "train": evaluate(model, data.train)["accuracy"], "proven": certificate.constant}
     row |= {"residual": certificate.residual, "radius": certificate.radius.mean().item()}
     row |= {f"certified {epsilon:g}": certificate.accuracy(epsilon) for epsilon in radii}
-    for found in accuracies(model, data.test, certificate, attacks, steps=attack_steps):
+    for found in accuracies(model, data.test, certificate, attacks, steps=attack_steps, **ONE_START):
         row[f"attacked {found['epsilon']:g}"] = found["attacked"]
     return row
 

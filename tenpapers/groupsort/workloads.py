@@ -18,6 +18,8 @@ from nnlib.lipschitz import hinge_loss, project_every
 from nnlib.training import Dataset, fit
 from tenpapers.data import load, remember
 
+# The attack of the recorded tables: one random start, on the margin.
+ONE_START: dict[str, Any] = {"from_x": False, "restarts": 1, "losses": ("margin",)}
 UNCONSTRAINED = ("none", "dropout", "Jacobian penalty")
 
 

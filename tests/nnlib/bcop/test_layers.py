@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.bcop import BCOPConv, component, gains, operator_matrix
-from nnlib.lipschitz import NotCertifiable, certify, conv_singular_values, layer_bound
+from nnlib.bcop import BCOPConv, L2NEConv, OSSNConv, RKOConv, SVCMConv, component, gains, operator_matrix
+from nnlib.bcop.convolution import pad
+from nnlib.lipschitz import NotCertifiable, certify, conv_singular_values, jacobians, layer_bound
 from tests.oracles.lipschitz import conv_matrix
 
 F64 = torch.float64
@@ -110,16 +111,17 @@ def test_ranks_choose_the_winding_numbers(ranks):
 def test_evaluation_uses_one_kernel_until_a_parameter_changes():
     """Breaks if the cache is stale after an optimiser step, a loaded state, a cast, or training mode."""
     layer = BCOPConv(2, 4, 3).eval()
+    assert layer.weight.requires_grad
+    layer.requires_grad_(False)
     first = layer.weight
-    assert layer.weight is first and not first.requires_grad
-    with torch.no_grad():
-        layer.raw.add_(0.1 * random(4, 2, dtype=torch.float32))
+    assert layer.weight is first
+    layer.raw.add_(0.1 * random(4, 2, dtype=torch.float32))
     second = layer.weight
     assert second is not first and not torch.equal(first, second)
     layer.load_state_dict(BCOPConv(2, 4, 3, seed=5).state_dict())
     assert not torch.equal(layer.weight, second)
     assert layer.double().weight.dtype == F64
-    assert layer.train().weight.requires_grad
+    assert layer.requires_grad_().train().weight.requires_grad
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         torch.testing.assert_close(twin.eval().weight, layer.eval().weight)
 
@@ -195,7 +197,9 @@ def test_a_corrupted_layer_raises_the_constant_and_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kernel_size": 3, "stride": 2}, "stride must divide the kernel"),
+        ({"kernel_size": 1, "stride": 2}, "stride must divide the kernel"),
+        ({"kernel_size": 3, "groups": 3}, "groups must divide the channels: got 3 of 4 and 4"),
+        ({"kernel_size": 3, "dilation": 0}, "must be at least 1"),
         ({"kernel_size": 2, "stride": 2, "size": 5}, "stride must divide the image"),
         ({"kernel_size": 3, "padding_mode": "reflect"}, "circular or zeros"),
         ({"kernel_size": 3, "rank": 9}, "from 0 to 4"),
@@ -205,6 +209,72 @@ def test_a_corrupted_layer_raises_the_constant_and_is_refused():
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
         BCOPConv(4, 4, **options)
+
+
+@pytest.mark.parametrize("layer", [RKOConv, OSSNConv, SVCMConv, L2NEConv])
+@pytest.mark.parametrize("options", [{"stride": 2}, {"groups": 2}, {"dilation": 2}])
+def test_geometry_without_a_theory_is_refused_by_name(layer, options):
+    with pytest.raises(ValueError, match=r"stride must divide the kernel|Conv has no dilation and no groups"):
+        layer(4, 4, 3, size=8, **options)
+
+
+GEOMETRY = [  # c_in, c_out, k, stride, dilation, groups
+    (3, 5, 3, 2, 1, 1),
+    (2, 8, 3, 2, 1, 1),
+    (2, 16, 3, 2, 1, 1),
+    (1, 4, 3, 2, 1, 1),
+    (4, 4, 5, 2, 1, 2),
+    (4, 20, 5, 3, 1, 2),
+    (4, 8, 3, 1, 2, 2),
+    (4, 4, 3, 2, 2, 1),
+    (6, 3, 3, 1, 3, 3),
+    (2, 4, 4, 2, 1, 2),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRY, ids=str)
+def test_overlapping_strides_dilation_and_groups_keep_every_singular_value(geometry):
+    """Against the Jacobian; breaks if patches and kernel are composed in the other order, or groups are mixed up."""
+    c_in, c_out, k, stride, dilation, groups = geometry
+    layer = BCOPConv(c_in, c_out, k, stride=stride, dilation=dilation, groups=groups, dtype=F64)
+    with torch.no_grad():
+        for i, parameter in enumerate(layer.parameters()):
+            parameter.add_(0.2 * random(*parameter.shape, seed=i))
+    values = torch.linalg.svdvals(jacobians(layer.eval(), random(1, c_in, 12, 12))[0])
+    torch.testing.assert_close(values, torch.ones_like(values), rtol=0, atol=1e-12)
+    found, (bound, residual) = gains(layer, 12), layer.lipschitz_bound()
+    assert [found.largest, found.smallest] == pytest.approx([1, 1], abs=1e-12)
+    assert values[0] <= bound < 1 + 1e-10 and residual < 1e-10
+    assert found.lost == max(0, c_in * 144 - layer(random(1, c_in, 12, 12)).numel())
+
+
+def test_a_strided_kernel_of_three_taps_reads_three_pixels_and_no_more():
+    """The fourth tap of the rearranged kernel is zero; breaks if it is filled."""
+    layer = BCOPConv(2, 8, 3, stride=2, bias=False, dtype=F64).eval()
+    touched = jacobians(layer, random(1, 2, 8, 8))[0].view(8, 4, 4, 2, 8, 8)[:, 2, 2].abs().sum((0, 1)) > 1e-12
+    assert touched.any(0).sum() == 3 and touched.any(1).sum() == 3
+
+
+def test_groups_are_convolutions_side_by_side():
+    layer = BCOPConv(4, 6, 3, groups=2, bias=False, dtype=F64).eval()
+    x = random(2, 4, 5, 5)
+    first, second = layer.weight.chunk(2)
+    apart = [
+        torch.nn.functional.conv2d(pad(part, 3), w) for part, w in zip(x.chunk(2, 1), (first, second), strict=True)
+    ]
+    torch.testing.assert_close(layer(x), torch.cat(apart, 1))
+    torch.testing.assert_close(
+        layer.plain_kernel(),
+        torch.cat([nn.functional.pad(first, (0, 0, 0, 0, 0, 2)), nn.functional.pad(second, (0, 0, 0, 0, 2, 0))]),
+    )
+
+
+def test_ranks_are_a_part_of_the_state():
+    """Breaks if only the parameters are saved: with other ranks they are another kernel."""
+    layer, other = (BCOPConv(2, 2, 2, rank=ranks, dtype=F64) for ranks in ([1, 2], [2, 1]))
+    other.load_state_dict(layer.state_dict())
+    assert other.rank == [1, 2]
+    torch.testing.assert_close(other.eval().weight, layer.eval().weight)
 
 
 def test_another_size_than_the_one_it_was_made_for_is_refused():

