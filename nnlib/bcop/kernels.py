@@ -90,7 +90,7 @@ def bcop_kernel(h: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """
     if h.shape[0] < h.shape[1]:
         return bcop_kernel(h.mT, rows, columns).transpose(0, 1)
-    if {*rows.shape[1:2], *columns.shape[1:2]} != {h.shape[0]}:
+    if not rows.shape[1] == columns.shape[1] == h.shape[0]:
         raise ValueError(
             f"projectors must act on {h.shape[0]} channels: got {tuple(rows.shape)}, {tuple(columns.shape)}"
         )

@@ -32,7 +32,7 @@ def pgd(
     steps: int = 100,
     step_size: float | None = None,
     from_x: bool = True,
-    restarts: int = 4,
+    restarts: int = 9,
     losses: Sequence[str] = ("margin", "cross-entropy"),
     clamp: tuple[float, float] | None = (0.0, 1.0),
     seed: int = 0,
@@ -51,7 +51,7 @@ def pgd(
         epsilon: Radius, one number or one a point.
         p: 2 or inf.
         steps: Of each descent, at least 1.
-        step_size: In units of epsilon; by default 2.5 / steps.
+        step_size: Of every step, in units of epsilon; by default they fall along a line, from 0.5 to 0.
         from_x: Whether to start at x.
         restarts: Random starts in the ball, after that.
         losses: "margin", "cross-entropy", or both.
@@ -85,7 +85,7 @@ def pgd(
     if not losses or not set(losses) <= set(LOSSES):
         raise ValueError(f"losses must be some of {', '.join(LOSSES)}: got {losses}")
     generator = torch.Generator("cpu").manual_seed(seed)
-    step_size = 2.5 / steps if step_size is None else step_size
+    sizes = [0.5 * (1 - step / steps) if step_size is None else step_size for step in range(steps)]
     # Tensors of inference mode can't take part in a gradient: copies made outside it can.
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model), frozen(model):
         x, y = x.detach().clone(), y.detach().clone()
@@ -105,7 +105,7 @@ def pgd(
                 if not left.any():
                     return best
                 ball = _Ball(x[left], radius[left], p, clamp)
-                found, margin = _descend(model, ball, point[left], y[left], LOSSES[loss], steps, step_size)
+                found, margin = _descend(model, ball, point[left], y[left], LOSSES[loss], sizes)
                 better = left.clone()
                 better[left] = margin < lowest[left] if not first else True
                 best[better], lowest[better] = found[better[left]], margin[better[left]]
@@ -113,22 +113,22 @@ def pgd(
 
 
 def _descend(
-    model: nn.Module, ball: "_Ball", point: Tensor, y: Tensor, loss: Callable, steps: int, step_size: float
+    model: nn.Module, ball: "_Ball", point: Tensor, y: Tensor, loss: Callable, sizes: list[float]
 ) -> tuple[Tensor, Tensor]:
     """The points where the class first changes, or else the last ones, and their margins."""
     point = ball.project(point)
     result, lowest = point, torch.full(y.shape, math.inf, dtype=point.dtype, device=point.device)
     shape = (-1, *[1] * (point.ndim - 1))
-    for step in range(steps + 1):
+    for size in [*sizes, None]:
         point = point.detach().requires_grad_()
         logits = model(point)
         margin = _margin(logits.detach(), y)
         going = lowest > 0  # a NaN keeps the point where it was
         result, lowest = torch.where(going.view(shape), point.detach(), result), torch.where(going, margin, lowest)
-        if step == steps or (lowest <= 0).all():
+        if size is None or (lowest <= 0).all():
             break
         (gradient,) = torch.autograd.grad(loss(logits, y).sum(), point)
-        point = ball.project(point - step_size * ball.radius * ball.direction(gradient))
+        point = ball.project(point - size * ball.radius * ball.direction(gradient))
     return result, lowest
 
 

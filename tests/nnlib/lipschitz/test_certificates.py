@@ -171,10 +171,72 @@ def test_an_attack_stays_in_the_box_and_the_ball(p):
         pgd(model, x, y, 0.5, 1)
 
 
+def independent_attack(model, x, y, epsilon, p, seed):
+    """Another hand's PGD: cross-entropy, five random starts of a hundred steps."""
+    generator, left = torch.Generator().manual_seed(seed), torch.ones(len(x), dtype=torch.bool)
+    for _ in range(5):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        sizes = torch.rand(len(x), 1, generator=generator, dtype=x.dtype)
+        delta = epsilon * (noise.sign() * sizes if p == inf else sizes * nn.functional.normalize(noise, dim=1))
+        for _ in range(100):
+            delta = delta.detach().requires_grad_()
+            logits = model((x + delta).clamp(0, 1))
+            left &= logits.argmax(1) == y
+            (slope,) = torch.autograd.grad(nn.functional.cross_entropy(logits, y, reduction="sum"), delta)
+            step = slope.sign() if p == inf else nn.functional.normalize(slope, dim=1)
+            delta = delta + 0.025 * epsilon * step
+            size = torch.linalg.vector_norm(delta.detach(), 2, dim=1, keepdim=True).clamp(min=1e-12)
+            delta = delta.clamp(-epsilon, epsilon) if p == inf else delta * (epsilon / size).clamp(max=1)
+    return left
+
+
+@pytest.mark.parametrize("p", [2, inf])
+@pytest.mark.parametrize("free", [False, True])
+def test_no_independent_attack_is_stronger(p, free):
+    """Breaks with one start, or with one loss, on networks without a constraint."""
+    torch.manual_seed(3)
+    model = network(gain=4.0)
+    if free:
+        model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3)).double()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(3)
+    model.requires_grad_(False)
+    x, y = split(model, 60)
+    for epsilon in (0.05, 0.15):
+        ours = model(pgd(model, x, y, epsilon, p)).argmax(1) == y
+        theirs = independent_attack(model, x, y, epsilon, p, seed=0)
+        assert ours.sum() <= theirs.sum()
+
+
+def test_an_attack_may_start_at_x_alone_or_in_the_ball_alone():
+    model = network()
+    x, y = split(model)
+    own = pgd(model, x, y, 1e-9, restarts=0, losses=("margin",), steps=1)
+    assert (own - x).abs().max() <= 1e-9
+    with torch.inference_mode():
+        assert torch.equal(pgd(model, x, y, 0.1, steps=3), pgd(model, x, y, 0.1, steps=3))
+    for options in ({"steps": 0}, {"from_x": False, "restarts": 0}, {"losses": ()}, {"losses": ("hinge",)}):
+        with pytest.raises(ValueError, match="must be"):
+            pgd(model, x, y, 0.1, **options)
+    with pytest.raises(ValueError, match="epsilon must not be negative"):
+        pgd(model, x, y, math.nan)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_certificate_of_other_points_is_refused():
+    model = network()
+    x, y = split(model)
+    with pytest.raises(ValueError, match=r"certificate must be of this split's 10 points: got 50"):
+        accuracies(model, (x[:10], y[:10]), certify(model, (x, y)), [0.1])
+
+
 def test_clean_is_at_least_attacked_is_at_least_certified():
     model = network()
     points = split(model)
-    frame = pd.DataFrame(accuracies(model, points, certify(model, points), [0.0, 0.02, 0.05, 0.1, 0.3]))
+    frame = pd.DataFrame(
+        accuracies(model, points, certify(model, points), [0.0, 0.02, 0.05, 0.1, 0.3], restarts=1, steps=40)
+    )
     assert (frame.clean >= frame.attacked).all()
     assert (frame.attacked >= frame.certified).all()
     assert frame.certified.iloc[-1] < frame.attacked.iloc[1]
