@@ -41,9 +41,10 @@ test: lint types $(PEERS)  ## lint, types, unit tests, notebooks, the built page
 	$(BIN)/python tools/site.py
 	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python -m pytest -n 2 --dist worksteal
 
-long: $(PEERS)   ## what test leaves out: a thousand bad inputs a call; every mutation must make a test fail
+long: $(PEERS)   ## what test leaves out: a thousand bad inputs a call; every mutation; bounds of 100,000 random networks
 	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python -m pytest -n 2 tests/nnlib/test_bad_input.py --hypothesis-profile=long
 	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python tools/mutate.py
+	$(FIXED) $(BIN)/python tools/fuzz_lipschitz.py --networks 100000
 
 nbval: $(READY)  ## only: every notebook run again and compared with what is committed
 	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python -m pytest -n 2 tests/notebooks -k again

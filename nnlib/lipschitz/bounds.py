@@ -107,7 +107,8 @@ def check_unchanged(module: nn.Module) -> None:
             f"{_named(module)} carries a hook, which may change what it computes: no bound is known. Remove it first"
         )
     for name, value in vars(module).items():
-        if callable(value) and callable(getattr(type(module), name, None)):
+        measured = name == "compute_weight" and isinstance(module, Constrained)  # the bound is that of what it gives
+        if callable(value) and callable(getattr(type(module), name, None)) and not measured:
             raise ValueError(f"{_named(module)} has a {name} of its own in place of its class's: no bound is known")
 
 
@@ -223,7 +224,8 @@ def _promise(layer: Any) -> tuple[float, float]:
 @torch.no_grad()
 def _check_settled(layer: Any) -> None:
     """A parametrization, or a subclass's weight, may draw or count: then what is measured isn't what is used."""
-    if is_parametrized(layer) or not type(layer).__module__.startswith(("nnlib.", "torch.")):
+    known = type(layer).__module__.startswith(("nnlib.", "torch.")) and "compute_weight" not in vars(layer)
+    if is_parametrized(layer) or not known:
         compute = layer.compute_weight if isinstance(layer, Constrained) else lambda: layer.weight
         first = compute().clone()
         if first.isfinite().all() and not torch.equal(first, compute()):

@@ -47,7 +47,8 @@ class Constrained(nn.Module):
         with full_precision(tensors[0].device.type if tensors else "cpu"):
             if self.training or not _constant(tensors):
                 return self.compute_weight()
-            options = {name: repr(value) for name, value in vars(self).items() if isinstance(value, _PLAIN)}
+            own = vars(self).items()
+            options = {name: repr(value) for name, value in own if isinstance(value, _PLAIN) or callable(value)}
             if self._cached is None or not _equal(self._cached[0], tensors) or self._cached[1] != options:
                 # A tensor of inference mode could never be used for a gradient again.
                 with torch.inference_mode(False), torch.no_grad():

@@ -109,7 +109,8 @@ def certified(
     certificate = certify(model, (x, y), max_residual=math.inf)
     whole = {"clean": certificate.clean, "radius": certificate.radius.mean().item(), "constant": certificate.constant}
     of_few = replace(certificate, radius=certificate.radius[:attacked], correct=certificate.correct[:attacked])
-    few = accuracies(model, Split(x[:attacked], y[:attacked]), of_few, radii, steps=attack_steps, step_size=2.5 / attack_steps, **ONE_START)
+    attack: dict[str, Any] = {"steps": attack_steps, "step_size": 2.5 / attack_steps} | ONE_START
+    few = accuracies(model, Split(x[:attacked], y[:attacked]), of_few, radii, **attack)
     return [
         {"epsilon": epsilon, "certified": certificate.accuracy(epsilon), **whole}
         | {f"{name}_few": found[name] for name in ("clean", "attacked", "certified")}

@@ -337,7 +337,8 @@ def classify(
     row = {"clean": certificate.clean, "train": evaluate(model, data.train)["accuracy"], "proven": certificate.constant}
     row |= {"residual": certificate.residual, "radius": certificate.radius.mean().item()}
     row |= {f"certified {epsilon:g}": certificate.accuracy(epsilon) for epsilon in radii}
-    for found in accuracies(model, data.test, certificate, attacks, steps=attack_steps, step_size=2.5 / attack_steps, **ONE_START):
+    attack: dict[str, Any] = {"steps": attack_steps, "step_size": 2.5 / attack_steps} | ONE_START
+    for found in accuracies(model, data.test, certificate, attacks, **attack):
         row[f"attacked {found['epsilon']:g}"] = found["attacked"]
     return row
 

@@ -12,6 +12,7 @@ from nnlib.bcop import METHODS, BCOPConv, LipschitzCNN, conv_layer
 from nnlib.groupsort import LipschitzMLP, ParsevalLinear, ReshapedConv, RowLinear, SpectralLinear
 from nnlib.lipschitz import OrthogonalLinear, bjorck, residual
 
+EYE = torch.eye(4)
 DENSE = [OrthogonalLinear, SpectralLinear, ParsevalLinear, RowLinear]
 LAYERS = {
     **{kind.__name__: lambda kind=kind, seed=0: kind(4, 4, seed=seed) for kind in DENSE},
@@ -69,7 +70,7 @@ def test_a_weight_follows_whatever_changes_its_parameters(name, change):
         assert not torch.allclose(layer(x), before, atol=1e-3)
 
 
-@pytest.mark.parametrize("setting", [("gain", 3.0), ("steps", 1), ("order", 1)])
+@pytest.mark.parametrize("setting", [("gain", 3.0), ("steps", 1), ("order", 1), ("compute_weight", lambda: 9 * EYE)])
 def test_a_weight_follows_its_settings(setting):
     layer = OrthogonalLinear(4, 4, bias=False).eval()
     with torch.no_grad():
