@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from nnlib.lipschitz import Constrained, bjorck, dense_norm, orthogonal_matrix, residual
+from nnlib.lipschitz.bjorck import readable
 from nnlib.lipschitz.layers import parameter, plain_linear
 from nnlib.lipschitz.norms import DUAL
 
@@ -223,7 +224,7 @@ def project_rows(weight: Tensor, norm: float, onto: str = "ball") -> Tensor:
         Shape (out, in).
 
     Raises:
-        ValueError: for other arguments, or a zero row that should lie on a sphere.
+        ValueError: for other arguments, a row that is not finite, or a zero row that should lie on a sphere.
 
     Source: Duchi et al. 2008; arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb
 
@@ -236,7 +237,10 @@ def project_rows(weight: Tensor, norm: float, onto: str = "ball") -> Tensor:
     if norm not in DUAL:
         raise ValueError(f"norm must be 1, 2 or inf: got {norm}")
     size = torch.linalg.vector_norm(weight.detach(), norm, dim=1, keepdim=True)  # (out, 1)
-    if onto != "ball" and not (size > 0).all():
+    looked = readable(weight)
+    if looked and not size.isfinite().all():
+        raise ValueError(f"weight must be finite: row {int((~size.isfinite()).flatten().int().argmax())} is not")
+    if onto != "ball" and looked and not (size > 0).all():
         raise ValueError(f"a row of zeros has no nearest point on the sphere: row {int(size.argmin())}")
     if norm == 1 and onto != "scaling":
         theta = _threshold(weight.detach().abs())
@@ -253,5 +257,5 @@ def _threshold(size: Tensor) -> Tensor:
     u = size.sort(dim=1, descending=True).values
     k = torch.arange(1, u.shape[1] + 1, dtype=u.dtype, device=u.device)
     excess = u.cumsum(1) - 1
-    rho = (k * u > excess).sum(1, keepdim=True)  # the condition holds for a prefix
+    rho = (k * u > excess).sum(1, keepdim=True).clamp(min=1)  # for a prefix; for one entry whatever rounding says
     return excess.gather(1, rho - 1) / rho

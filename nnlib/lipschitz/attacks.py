@@ -161,7 +161,10 @@ class _Ball:
 def _radius(x: Tensor, epsilon: float | Tensor, p: float) -> Tensor:
     """(n, 1, ...), so much below epsilon that rounding, of the projection and of adding to x, carries no point out."""
     shape, unit = (-1, *[1] * (x.ndim - 1)), torch.finfo(x.dtype).eps
-    radius = torch.as_tensor(epsilon, dtype=x.dtype, device=x.device).expand(len(x)).view(shape)
+    radius = torch.as_tensor(epsilon, dtype=x.dtype, device=x.device)
+    if radius.shape not in ((), (len(x),)):
+        raise ValueError(f"epsilon must be one number or {len(x)}, one a point: got shape {tuple(radius.shape)}")
+    radius = radius.expand(len(x)).view(shape)
     if not ((radius >= 0) & radius.isfinite()).all():
         raise ValueError(f"epsilon must not be negative, nor infinite: got {epsilon}")
     return (radius * (1 - 8 * unit) - unit * vector_norm(x.flatten(1), p, dim=1).view(shape)).clamp(min=0)

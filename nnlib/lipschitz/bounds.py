@@ -226,7 +226,8 @@ def _check_settled(layer: Any) -> None:
     """A parametrization, or a subclass's weight, may draw or count: then what is measured isn't what is used."""
     known = type(layer).__module__.startswith(("nnlib.", "torch.")) and "compute_weight" not in vars(layer)
     if is_parametrized(layer) or not known:
-        compute = layer.compute_weight if isinstance(layer, Constrained) else lambda: layer.weight
+        kept = isinstance(layer, Constrained) and type(layer).weight is Constrained.weight  # from the last time
+        compute = layer.compute_weight if kept else lambda: layer.weight
         first = compute().clone()
         if first.isfinite().all() and not torch.equal(first, compute()):
             raise ValueError(f"{_named(layer)} has another weight each time it is asked for: no bound is known")

@@ -197,7 +197,7 @@ class _Walk:
         if (layer, value.norm, size) not in self.bounds:
             self.bounds[layer, value.norm, size] = layer_bound(layer, (value.norm, value.norm), size)
         bound, residual, norms = self.bounds[layer, value.norm, size]
-        if residual > self.max_residual:
+        if not residual <= self.max_residual:
             raise NotCertifiable(
                 f"layer {place(node)} ({kind.__name__}) is {residual:.3g} from its constraint, at most "
                 f"{self.max_residual:g} is allowed: take more steps to meet it, or train it on"

@@ -97,6 +97,8 @@ def lipschitz_constant(model: nn.Module, p: float | None = None, *, shape: Seque
 def _example(model: nn.Module, shape: Sequence[int] | None) -> Tensor | None:
     if shape is None:
         return None
+    if not isinstance(shape, Sequence) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise TypeError(f"shape must be that of one input, a sequence of numbers from 1: got {shape!r}")
     parameter = next(model.parameters(), None)
     zeros = torch.zeros(2, *shape, device="cpu" if parameter is None else parameter.device)
     return zeros if parameter is None else zeros.to(parameter)

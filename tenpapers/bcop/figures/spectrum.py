@@ -22,7 +22,7 @@ def kernel(method: str, kernel_size: int, size: int) -> torch.Tensor:
         noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), dtype=torch.float64, device="cpu")
         return noise / (CHANNELS * kernel_size**2) ** 0.5
     layer = conv_layer(method, CHANNELS, CHANNELS, kernel_size, size=size, dtype=torch.float64, device="cpu").eval()
-    return layer.weight
+    return layer.weight.detach()
 
 
 def conv_spectrum(method: str = "BCOP", padding: str = "circular", kernel_size: int = 3, size: int = 6) -> go.Figure:

@@ -231,3 +231,18 @@ def test_dropout_is_on_the_inputs_and_on_hidden_units():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e7, 1e20, 1e38])
+def test_rows_far_outside_are_projected_without_an_error_and_rows_that_are_not_finite_are_refused(scale):
+    """In float32 c_1 - 1 is c_1 there; breaks if no entry is kept, not even the largest."""
+    rows = project_rows(scale * draw(3, 4).float().clamp(-1, 1), 1)
+    assert rows.isfinite().all() and (rows.abs().sum(1) <= 1e-6 * scale).all()
+    with pytest.raises(ValueError, match="row 1 is not"):
+        project_rows(torch.tensor([[1.0, 2.0], [inf, 0.0]]), 1)
+
+
+@pytest.mark.parametrize("shape", [3, (3, -1), (2.0,)])
+def test_a_shape_that_is_none_is_refused(shape):
+    with pytest.raises(TypeError, match="shape must be that of one input"):
+        lipschitz_constant(torch.nn.ReLU(), shape=shape)
