@@ -9,9 +9,13 @@ scores.py      the scores of filters and of the entries of rotated weights, and 
 weights.py     OBD and OBS for single weights with a dense Hessian
 choose.py      which go: a global threshold with a limit for each layer
 bottleneck.py  a layer as a product of three in its eigenbasis
-trace.py       the graph of a model by torch.fx
-channels.py    which channels are left at each of its places when filters go
-surgery.py     thinner layers, and zeros where a sum needs them
+plain.py       whether a layer is what its class says
+trace.py       what a model computes, operation by operation, in both of its modes
+rules.py       what an operation does to channels
+channels.py    which channels are left at each place of a model when filters go
+surgery.py     thinner layers
+moves.py       zeros where a sum needs them
+verify.py      whether a changed model says what it should
 finetune.py    training, new batch statistics, pruning in rounds
 separable.py   bottlenecks with depthwise cores
 cost.py        parameters, operations, activations, time
@@ -22,6 +26,7 @@ from nnlib.eigendamage.choose import choose
 from nnlib.eigendamage.cost import Cost, bottleneck_parameters, break_even, cost, seconds
 from nnlib.eigendamage.finetune import prune_iteratively, reestimate_batch_norm, train
 from nnlib.eigendamage.measure import DAMPING, METHODS, eigenbases, filter_scores
+from nnlib.eigendamage.moves import Fill
 from nnlib.eigendamage.prune import Pruned, prunable, prune
 from nnlib.eigendamage.scores import (
     c_obd,
@@ -35,7 +40,7 @@ from nnlib.eigendamage.scores import (
     rotate,
 )
 from nnlib.eigendamage.separable import cp, separate
-from nnlib.eigendamage.surgery import Fill, remove_filters
+from nnlib.eigendamage.surgery import remove_filters
 from nnlib.eigendamage.weights import obd_scores, obs_scores, obs_update
 
 __all__ = [

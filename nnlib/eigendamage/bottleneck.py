@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.eigendamage.cost import bottleneck_parameters
+from nnlib.eigendamage.plain import Layer, why_not_plain
 from nnlib.eigendamage.scores import rotate
-
-Layer = nn.Linear | nn.Conv2d
 
 
 class Bottleneck(nn.Sequential):
@@ -38,6 +37,23 @@ class Bottleneck(nn.Sequential):
     def __init__(self, input: Layer, core: Layer, output: Layer):
         super().__init__(OrderedDict(input=input, core=core, output=output))
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight of the one layer that computes the same, (out, in) or (out, in, k, k), for code that reads it.
+
+        ``nn.TransformerEncoderLayer`` does so in evaluation mode.
+        """
+        first, core = self.input.weight.flatten(1), self.core.weight  # (c, in), (r, c, ...)
+        depthwise = isinstance(self.core, nn.Conv2d) and self.core.groups > 1  # then the core is (r, 1, ...)
+        product = ("r...,ri->ri...", core[:, 0], first) if depthwise else ("rc...,ci->ri...", core, first)
+        wide = torch.einsum(*product)
+        return torch.einsum("or,ri...->oi...", self.output.weight.flatten(1), wide)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias of that layer."""
+        return self.output.bias
+
 
 @torch.no_grad()
 def bottleneck(layer: nn.Module, Q_A: Tensor, Q_S: Tensor, rows: Tensor, columns: Tensor) -> Bottleneck:
@@ -54,8 +70,11 @@ def bottleneck(layer: nn.Module, Q_A: Tensor, Q_S: Tensor, rows: Tensor, columns
     Returns:
         New modules on the layer's device; ``layer`` is left as it is. With everything kept it is the same function.
 
+        What does not require a gradient in ``layer`` does not in them.
+
     Raises:
-        ValueError: for a layer that has no bottleneck, or a selection that keeps nothing.
+        ValueError: for a layer that has no bottleneck, isn't exactly ``nn.Linear`` or ``nn.Conv2d``, or carries hooks;
+            a selection that keeps nothing.
 
     Source: arXiv 1905.05934, section 4, algorithm 1. Chapter: ``book/eigendamage.ipynb``.
 
@@ -67,19 +86,21 @@ def bottleneck(layer: nn.Module, Q_A: Tensor, Q_S: Tensor, rows: Tensor, columns
         raise ValueError(f"at least one row and one column must stay: got {int(rows.sum())} and {int(columns.sum())}")
     Q_A, Q_S = Q_A[:, columns], Q_S[:, rows]  # (in, c), (out, r)
     if isinstance(layer, Bottleneck):
-        first, core, last = layer.input, _checked(layer.core), layer.output
-        first_weight = torch.einsum("ci,c...->i...", Q_A, first.weight)
-        last_weight = torch.einsum("oc...,cr->or...", last.weight, Q_S)
-        return Bottleneck(
-            _like(first, first_weight), _like(core, rotate(core.weight, Q_S, Q_A)), _like(last, last_weight)
-        )
+        first, core, last = (_checked(part) for part in (layer.input, layer.core, layer.output))
+        first_weight = torch.einsum("ci,c...->i...", Q_A, first.weight.to(Q_A.dtype))
+        last_weight = torch.einsum("oc...,cr->or...", last.weight.to(Q_S.dtype), Q_S)
+        return Bottleneck(_like(first, first_weight), _like(core, _rotated(core, Q_S, Q_A)), _like(last, last_weight))
     layer = _checked(layer)
     ones = (1,) * (layer.weight.ndim - 2)
     return Bottleneck(
-        _pointwise(layer, Q_A.T.reshape(*Q_A.T.shape, *ones), None),
-        _like(layer, rotate(layer.weight, Q_S, Q_A), bias=False),
-        _pointwise(layer, Q_S.reshape(*Q_S.shape, *ones), layer.bias),
+        pointwise(layer, Q_A.T.reshape(*Q_A.T.shape, *ones), None),
+        _like(layer, _rotated(layer, Q_S, Q_A), bias=False),
+        pointwise(layer, Q_S.reshape(*Q_S.shape, *ones), layer.bias),
     )
+
+
+def _rotated(layer: Layer, Q_S: Tensor, Q_A: Tensor) -> Tensor:
+    return rotate(layer.weight.to(Q_A.dtype), Q_S, Q_A)  # bases of layers in half precision are in single
 
 
 def smaller(layer: nn.Module, rows: Tensor, columns: Tensor) -> bool:
@@ -96,10 +117,13 @@ def smaller(layer: nn.Module, rows: Tensor, columns: Tensor) -> bool:
 
 
 def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put a layer in the place of this name, in the same mode."""
-    parent, _, last = name.rpartition(".")
-    layer.train(model.get_submodule(name).training)
-    setattr(model.get_submodule(parent), last, layer)
+    """Put a layer in the place of the one of this name, wherever the model holds that, in the same mode."""
+    old = model.get_submodule(name)
+    layer.train(old.training)
+    for place, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old:
+            parent, _, last = place.rpartition(".")
+            setattr(model.get_submodule(parent), last, layer)
 
 
 def _checked(layer: nn.Module) -> Layer:
@@ -107,6 +131,8 @@ def _checked(layer: nn.Module) -> Layer:
         raise ValueError(f"only nn.Linear and nn.Conv2d have a bottleneck: got {type(layer).__name__}")
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         raise ValueError(f"a convolution with {layer.groups} groups has no bottleneck: its groups see different inputs")
+    if why := why_not_plain(layer):
+        raise ValueError(f"this layer has no bottleneck: {why}")
     return layer
 
 
@@ -114,27 +140,29 @@ def _like(layer: Layer, weight: Tensor, bias: bool = True) -> Layer:
     """A layer of the same kind with this weight, and the same bias unless told otherwise."""
     own = layer.bias if bias else None
     if isinstance(layer, nn.Linear):
-        return _filled(nn.Linear(weight.shape[1], weight.shape[0], own is not None, device="meta"), weight, own)
+        return filled(nn.Linear(weight.shape[1], weight.shape[0], own is not None, device="meta"), weight, own, layer)
     shape: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
     shape |= {"padding_mode": layer.padding_mode, "bias": own is not None, "device": "meta"}
     kernel = (weight.shape[2], weight.shape[3])
-    return _filled(nn.Conv2d(weight.shape[1], weight.shape[0], kernel, **shape), weight, own)
+    return filled(nn.Conv2d(weight.shape[1], weight.shape[0], kernel, **shape), weight, own, layer)
 
 
-def _pointwise(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
+def pointwise(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
     """The linear map that goes with a layer, at each position alone."""
     options: dict[str, Any] = {"bias": bias is not None, "device": "meta"}
     if isinstance(layer, nn.Linear):
-        return _filled(nn.Linear(weight.shape[1], weight.shape[0], **options), weight, bias)
-    return _filled(nn.Conv2d(weight.shape[1], weight.shape[0], 1, **options), weight, bias)
+        return filled(nn.Linear(weight.shape[1], weight.shape[0], **options), weight, bias, layer)
+    return filled(nn.Conv2d(weight.shape[1], weight.shape[0], 1, **options), weight, bias, layer)
 
 
-def _filled(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
+def filled(layer: Layer, weight: Tensor, bias: Tensor | None, old: Layer) -> Layer:
     """The layer with copies of these numbers as its parameters: no draw from the global generator is spent.
 
-    Contiguous copies: a transposed 1 x 1 kernel makes PyTorch's CPU convolution write out of bounds in training.
+    Contiguous copies: a transposed 1 x 1 kernel makes PyTorch's CPU convolution write out of bounds in training. The
+    dtype, and whether they are trained, are those of the ``old`` layer.
     """
-    layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+    copied = weight.detach().to(old.weight.dtype).clone(memory_format=torch.contiguous_format)
+    layer.weight = nn.Parameter(copied, old.weight.requires_grad)
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+        layer.bias = nn.Parameter(bias.detach().clone(), bias.requires_grad)
     return layer

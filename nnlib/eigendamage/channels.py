@@ -1,4 +1,4 @@
-"""Which channels are left at each place of a network when filters go? Followed through the graph of torch.fx.
+"""Which channels are left at each place of a network when filters go? Followed through what it computes.
 
 A filter that is removed takes its channel along: out of the normalisation behind it, out of everything that works on
 each channel alone, and out of the weights of the layers that read it. Where branches meet in a sum, a channel stays if
@@ -6,31 +6,18 @@ any branch has it, and the others are filled with zeros; where they are concaten
 Chapter: ``book/eigendamage.ipynb``.
 """
 
-import operator
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional
+from torch import Tensor, nn
 
-from nnlib.eigendamage.trace import NORMS, shape_of
+from nnlib.eigendamage.plain import layer_of, why_not_plain
+from nnlib.eigendamage.rules import Rule, all_of, refused, rule
+from nnlib.eigendamage.trace import NORMS, Constant, Graph, Node, Value, normalisation
 
-# What works on each channel alone. A removed channel counts as zero behind it, also where f(0) is not zero.
-CHANNELWISE_MODULES = (
-    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.Upsample),
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardtanh, nn.Hardswish),
-    *(nn.Tanh, nn.Sigmoid, nn.Softplus),
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
-)
-CHANNELWISE_FUNCTIONS = (
-    *(torch.relu, torch.tanh, torch.sigmoid),
-    *(functional.relu, functional.leaky_relu, functional.elu, functional.gelu, functional.silu),
-    *(functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d),
-)
-CHANNELWISE_METHODS = ("relu", "tanh", "sigmoid", "contiguous")
-ADDITIONS = (operator.add, operator.iadd, torch.add)
+Place = tuple[str, int | str | None]  # a module and which of its arguments, or None for its output
 
 
 @dataclass
@@ -41,132 +28,292 @@ class Surgery:
         inputs: By layer, which of its input channels are left; for normalisations and depthwise convolutions, which
             of their channels.
         outputs: By layer whose filters go, which are left.
-        fills: Where zeros must be filled in: (sum, operand) and which channels of the sum the operand has.
+        moves: Where channels must be put in other places of memory: from which of them to which.
+        present: By value with fewer channels than the model's, which are left.
     """
 
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
-    fills: list[tuple[fx.Node, fx.Node, Tensor]] = field(default_factory=list)
+    moves: dict[Place, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    present: dict[Value, Tensor] = field(default_factory=dict)
 
 
-def plan(traced: fx.GraphModule, kept: Mapping[str, Tensor]) -> Surgery:
-    """Follow the channels through the graph.
+def plan(graphs: Sequence[Graph], kept: Mapping[str, Tensor]) -> Surgery:
+    """Follow the channels through what the model computes in each of its modes.
 
     Args:
-        traced: By :func:`nnlib.eigendamage.trace.trace`.
+        graphs: By :func:`nnlib.eigendamage.trace.trace`, of one model.
         kept: By layer, which filters stay, booleans (out,).
 
     Raises:
         ValueError: where channels can't be followed through an operation, a layer or an output, naming it.
     """
-    surgery, present = Surgery(), {}  # node -> booleans (channels,)
-    modules, device = dict(traced.named_modules()), next(traced.parameters()).device
-    calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
-    if missing := set(kept) - set(calls):
-        raise ValueError(f"the model does not call {', '.join(sorted(missing))}: its layers are {', '.join(calls)}")
-    for node in traced.graph.nodes:
-        shape = shape_of(node)
-        if node.op == "output":
-            outputs = [arg for arg in node.all_input_nodes if arg in present and not present[arg].all()]
-            if outputs:
-                raise ValueError(
-                    f"the model's output would lose channels: leave out the layer behind {outputs[0].name}"
-                )
-        elif shape is None:
-            continue  # a size or another number
-        elif node.op == "placeholder":
-            present[node] = torch.ones(shape[1], dtype=torch.bool, device=device)
-        elif node.op == "call_module":
-            layer, before = modules[node.target], present[node.args[0]]
-            if calls[node.target] > 1 and list(layer.parameters()):
-                raise ValueError(f"layer {node.target!r} is called {calls[node.target]} times: its filters can't go")
-            present[node] = _through(layer, node, before, kept.get(node.target), surgery)
-        elif node.op == "call_function" and node.target in ADDITIONS:
-            present[node] = _sum(node, present, surgery)
-        elif node.op == "call_function" and node.target in (torch.cat, torch.concat):
-            dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-            if dim not in (1, 1 - len(shape)):
-                raise _refused(node, "only channels, dimension 1, may be concatenated")
-            present[node] = torch.cat([present[part] for part in node.args[0]])
+    return _Plan(graphs, kept).surgery
+
+
+class _Plan:
+    """First which channels there are (``present``), then which of them, and which zeros, are in memory (``held``)."""
+
+    def __init__(self, graphs: Sequence[Graph], kept: Mapping[str, Tensor]):
+        self.graphs, self.surgery = graphs, Surgery()
+        model = graphs[0].modules[""]
+        self.modules = graphs[0].modules
+        self.device = next(model.parameters()).device
+        called = {name: None for graph in graphs for name in graph.calls}
+        if missing := set(kept) - set(called):
+            names = ", ".join(name for name in called if name)
+            raise ValueError(f"the model does not call {', '.join(sorted(missing))}: its layers are {names}")
+        self.kept = {name: self._checked(name, mask) for name, mask in kept.items() if not mask.all()}
+        self.rules: dict[Value, Rule] = {}
+        before = None
+        while before != (before := {name: mask.tolist() for name, mask in self.surgery.inputs.items()}):
+            for graph in graphs:  # again: a layer may get other channels in the other mode
+                self._follow(graph)
+        self._hold()
+
+    def _checked(self, name: str, mask: Tensor) -> Tensor:
+        layer = layer_of(self.modules[""], name)
+        if len(mask) != len(layer.weight) or not mask.any():
+            raise ValueError(
+                f"layer {name!r} has {len(layer.weight)} filters of which some must stay: got {mask.tolist()}"
+            )
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+            raise ValueError(f"layer {name!r} has {layer.groups} groups: its filters can't go one by one")
+        return mask.to(self.device)
+
+    def present(self, value: Value | Constant) -> Tensor:
+        """Which channels a value has."""
+        found = self.surgery.present.get(value) if isinstance(value, Value) else None
+        return all_of(value, self.device) if found is None else found
+
+    def _lost(self, value: object) -> bool:
+        return isinstance(value, Value) and value in self.surgery.present and not self.surgery.present[value].all()
+
+    def _lost_in(self, node: Node) -> list[Value]:
+        return [value for value in node.tensors() if isinstance(value, Value) and self._lost(value)]
+
+    def _follow(self, graph: Graph) -> None:
+        anything = False
+        for node in graph.nodes:
+            lost = self._lost_in(node)
+            unknown = [value for value in node.tensors() if isinstance(value, Constant) and not value.known]
+            layer = self.modules[node.name] if node.kind == "layer" else None
+            if unknown and anything:
+                raise refused(node, "it reads what torch does not show how it came about, as by autograd.Function")
+            if node.kind == "output":
+                if lost:
+                    behind = ", ".join(repr(name) for name in self._sources(lost[0]))
+                    raise ValueError(f"the model's output would lose channels: leave out the layer behind it, {behind}")
+            elif layer is not None and (node.name in self.kept or (lost and list(layer.parameters()))):
+                if graph.calls[node.name] > 1:
+                    times = f"is called {graph.calls[node.name]} times"
+                    raise ValueError(f"layer {node.name!r} {times}: its filters can't go")
+                self.surgery.present[node.out[0]] = self._through(node, layer, lost)
+            elif lost and (norm := normalisation(node, self.modules)) is not None:
+                self.surgery.present[node.out[0]] = self._normalised(node, norm, lost)
+            elif lost and node.kind in ("enter", "leave"):
+                self._record(Rule("same", node.out[0], (lost[0],)))
+            elif lost:
+                self._record(self._rule(node, layer, lost))
+            anything = anything or any(self._lost(value) for value in node.out)
+
+    def _sources(self, value: Value | Constant) -> list[str]:
+        """The layers whose filters these are."""
+        if isinstance(value, Value) and value in self.rules:
+            return [name for operand in self.rules[value].ins if self._lost(operand) for name in self._sources(operand)]
+        makers = [(node, graph) for graph in self.graphs for node in graph.nodes if value in node.out]
+        node, _ = makers[0]
+        if node.name in self.kept:
+            return [node.name]
+        return [name for operand in node.tensors() if self._lost(operand) for name in self._sources(operand)]
+
+    def _rule(self, node: Node, layer: nn.Module | None, lost: list[Value]) -> Rule:
+        if layer is not None:
+            return rule(replace(node, name=type(layer).__name__), list(dict.fromkeys(lost)))
+        around = self.modules[node.where]
+        if isinstance(around, nn.Linear | nn.Conv2d) and (why := why_not_plain(around)):
+            raise ValueError(f"channels can't be followed through layer {node.where!r}: {why}")
+        try:
+            return rule(node, list(dict.fromkeys(lost)))
+        except ValueError as error:
+            raise refused(node, "", around) if "alone" in str(error) else error from None
+
+    def _record(self, found: Rule) -> None:
+        self.rules[found.out] = found
+        masks = [self.present(value) for value in found.ins]
+        if found.kind == "cat":
+            mask = torch.cat(masks)
+        elif found.kind == "spread":
+            mask = masks[0].repeat_interleave(found.times)
         else:
-            present[node] = _alone(node, present)
-    return surgery
+            mask = masks[0]
+            for other in masks[1:]:
+                mask = mask & other if found.kind == "product" else mask | other
+        self.surgery.present[found.out] = mask
+
+    def _input(self, node: Node, name: str) -> Tensor:
+        """The channels that a layer reads, in any mode."""
+        operand = next(value for value in node.tensors() if isinstance(value, Value | Constant))
+        mask = self.present(operand)
+        if name in self.surgery.inputs:
+            mask = mask | self.surgery.inputs[name]
+        self.surgery.inputs[name] = mask
+        return mask
+
+    def _through(self, node: Node, layer: nn.Module, lost: list[Value]) -> Tensor:
+        """The channels that are left behind a layer with weights."""
+        name, shape = node.name, node.out[0].shape
+        if isinstance(layer, NORMS):
+            return self._input(node, name)
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1:
+            return self._input(node, name)
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
+            raise refused(replace(node, name=type(layer).__name__, where=name), "its groups see different channels")
+        if len(shape) != (2 if isinstance(layer, nn.Linear) else 4):
+            what = "the linear layer works on a sequence, whose dimension 1 is no channel"
+            what = what if isinstance(layer, nn.Linear) else "the convolution's input is no batch of images"
+            raise refused(replace(node, name=type(layer).__name__, where=name), what)
+        self._input(node, name)
+        mask = self.kept.get(name, all_of(node.out[0], self.device))
+        self.surgery.outputs[name] = mask
+        return mask
+
+    def _normalised(self, node: Node, name: str, lost: list[Value]) -> Tensor:
+        """Behind a batch normalisation that a module with a forward of its own calls as a function."""
+        norm = self.modules[name]
+        mine = [c.owner for g in self.graphs for n in g.nodes for c in n.tensors() if isinstance(c, Constant)]
+        uses = {key: mine.count((name, key)) for key in (*norm._parameters, *norm._buffers)}
+        calls = sum(normalisation(n, self.modules) == name for g in self.graphs for n in g.nodes)
+        if any(count not in (0, calls) for key, count in uses.items() if key != "num_batches_tracked"):
+            raise refused(node, "its statistics or scales are also used elsewhere")
+        return self._input(node, name)
+
+    # In memory
+
+    def _hold(self) -> None:
+        """Which channels are in memory: where a sum wants more than there are, zeros are put in at the last module."""
+        self.own: dict[Value, Tensor] = {}  # what a module puts into its output, or finds at its input
+        self.narrow: dict[Value, Tensor] = {}  # where exactly these are wanted
+        places = self._places()
+        for graph in self.graphs:
+            for node in graph.nodes:
+                if any(map(self._lost, node.tensors())) and normalisation(node, self.modules) and node.kind != "layer":
+                    operand = next(value for value in node.tensors() if isinstance(value, Value))
+                    self.narrow[operand] = self.surgery.inputs[str(normalisation(node, self.modules))]
+        while self._settle(places):
+            pass
+        for place, values in places.items():
+            for source, target in values:
+                if not torch.equal(source := self._source(source), target := self._target(place, target)):
+                    self.surgery.moves[place] = (source, target)
+        for found in self.rules.values():
+            held, present = self.held(found.ins[0]), self.present(found.ins[0])
+            if found.kind == "same" and not found.zero and not torch.equal(held, present):
+                raise ValueError(
+                    f"channels can't be followed through the operation {found.name!r}: a sum needs zeros in the place "
+                    "of channels that are gone, and this makes other numbers of them"
+                )
+        for value, mask in self.narrow.items():
+            if not torch.equal(self.held(value), mask):
+                raise ValueError("a batch normalisation called as a function stands where a sum needs zeros")
+
+    def _places(self) -> dict[Place, list[tuple]]:
+        """Where channels can be put in other places: at modules that are called once; (before, behind) by mode."""
+        places: dict[Place, list[tuple]] = defaultdict(list)
+        for graph in self.graphs:
+            for node in graph.nodes:
+                if not any(map(self._lost, [*node.tensors(), *node.out])):
+                    continue
+                if node.kind == "layer" and graph.calls[node.name] == 1:
+                    key, operand = _first(node)
+                    if node.name in self.surgery.inputs or node.out[0] in self.rules:
+                        places[node.name, key].append((operand, node))
+                    places[node.name, None].append((node, node.out[0]))
+                elif node.kind in ("enter", "leave") and graph.calls[node.name] == 1 and _free(self.modules[node.name]):
+                    key = node.key if node.kind == "enter" else None
+                    places[node.name, key].append((node.args[0], node.out[0]))
+        self.movable = {pair[1] for pairs in places.values() for pair in pairs if isinstance(pair[1], Value)}
+        return places
+
+    def _within(self, node: Node) -> Tensor:
+        """The channels that a layer works on."""
+        if node.name in self.surgery.inputs:
+            return self.surgery.inputs[node.name]
+        found = self.rules[node.out[0]]
+        return self.held(found.ins[0]) if found.zero and found.kind == "same" else self.present(found.ins[0])
+
+    def _source(self, source: Value | Constant | Node) -> Tensor:
+        if not isinstance(source, Node):
+            return self.held(source)
+        if source.out[0] not in self.rules:
+            return self.present(source.out[0])
+        found, mask = self.rules[source.out[0]], self._within(source)
+        return mask.repeat_interleave(found.times) if found.kind == "spread" else mask
+
+    def _target(self, place: Place, target: Value | Node) -> Tensor:
+        return self._within(target) if isinstance(target, Node) else self.held(target)
+
+    def held(self, value: Value | Constant) -> Tensor:
+        """Which channels of a value are in memory: those present, and perhaps zeros."""
+        if isinstance(value, Constant) or value not in self.surgery.present:
+            return all_of(value, self.device)
+        if value in self.narrow and value in self.movable:
+            return self.narrow[value]
+        own = self.own.get(value, self.present(value))
+        if value not in self.rules:
+            return own
+        found = self.rules[value]
+        masks = [self.held(operand) for operand in found.ins]
+        if value in self.movable:
+            known = found.zero and found.kind == "same"
+            return own | masks[0] if known else own
+        if found.kind == "cat":
+            return torch.cat(masks)
+        return masks[0].repeat_interleave(found.times) if found.kind == "spread" else masks[0]
+
+    def _settle(self, places: dict[Place, list[tuple]]) -> bool:
+        """Ask for zeros where operands of a sum, or a place in two modes, differ; whether anything was asked."""
+        groups = [list(found.ins) for found in self.rules.values() if found.kind in ("sum", "product")]
+        groups += [[b for b, _ in pairs if not isinstance(b, Node)] for pairs in places.values() if len(pairs) > 1]
+        groups += [[t for _, t in pairs if isinstance(t, Value)] for pairs in places.values() if len(pairs) > 1]
+        moved = False
+        for group in groups:
+            masks = [self.held(value) for value in group]
+            if any(not torch.equal(mask, masks[0]) for mask in masks[1:]):
+                everything = torch.stack(masks).any(0)
+                for value in group:
+                    moved = self._want(value, everything) or moved
+                if not moved:
+                    raise ValueError("a sum needs zeros in the place of channels that are gone, where none can be put")
+        return moved
+
+    def _want(self, value: Value | Constant, mask: Tensor) -> bool:
+        """Ask that a value holds these channels; whether that was new."""
+        held = self.held(value)
+        if not (mask & ~held).any() or isinstance(value, Constant):
+            return False
+        if value in self.movable or value not in self.rules:
+            if value not in self.movable:
+                raise ValueError(
+                    f"a sum needs zeros in the place of channels of {', '.join(self._sources(value))} that are gone, "
+                    "where none can be put"
+                )
+            self.own[value] = held | mask
+            return True
+        found = self.rules[value]
+        if found.kind == "cat":
+            parts = mask.split([len(self.held(operand)) for operand in found.ins])
+            return any([self._want(operand, part) for operand, part in zip(found.ins, parts, strict=True)])
+        mask = mask.view(-1, found.times).any(1) if found.kind == "spread" else mask
+        return any([self._want(operand, mask) for operand in found.ins])
 
 
-def _tensor(node: fx.Node) -> torch.Size:
-    """The shape of a node that must be a tensor of examples."""
-    shape = shape_of(node)
-    if shape is None:
-        raise _refused(node, "its value is no tensor of examples")
-    return shape
+def _first(node: Node) -> tuple[int | str, Value | Constant]:
+    """Which argument is the input of a layer."""
+    found = [(key, arg) for key, arg in [*enumerate(node.args), *node.kwargs.items()] if isinstance(arg, Value)]
+    return found[0]
 
 
-def _refused(node: fx.Node, why: str = "") -> ValueError:
-    what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    why = why or "it is not known to work on each channel alone"
-    return ValueError(f"channels can't be followed through the operation {what!r} ({node.name}): {why}")
-
-
-def _through(layer: nn.Module, node: fx.Node, before: Tensor, kept: Tensor | None, surgery: Surgery) -> Tensor:
-    """The channels that are left behind a module."""
-    name, shape = str(node.target), _tensor(node)
-    if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1:
-        surgery.inputs[name] = before
-        return before
-    if isinstance(layer, nn.Linear) and len(shape) > 2:
-        raise _refused(node, "the linear layer works on a sequence, whose dimension 1 is no channel")
-    if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
-        filters = len(layer.weight)
-        kept = before.new_ones(filters) if kept is None else kept.to(before.device)
-        if len(kept) != filters or not kept.any():
-            raise ValueError(f"layer {name!r} has {filters} filters of which some must stay: got {kept.tolist()}")
-        surgery.inputs[name], surgery.outputs[name] = before, kept
-        return kept
-    if isinstance(layer, NORMS):
-        surgery.inputs[name] = before
-        return before
-    if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) in ((1, -1), (1, 3)):
-        return _flattened(node, before)
-    if isinstance(layer, CHANNELWISE_MODULES):
-        return before
-    raise _refused(node, f"{type(layer).__name__} is not known to work on each channel alone")
-
-
-def _flattened(node: fx.Node, before: Tensor) -> Tensor:
-    """Each channel becomes as many features as it had positions."""
-    return before.repeat_interleave(_tensor(node)[1] // len(before))
-
-
-def _sum(node: fx.Node, present: dict[fx.Node, Tensor], surgery: Surgery) -> Tensor:
-    """A sum has the channels of both; what an operand lacks is filled with zeros."""
-    operands = [arg for arg in node.args if isinstance(arg, fx.Node) and shape_of(arg) == shape_of(node)]
-    if len(operands) != len(node.args):
-        raise _refused(node, "only tensors of the same shape may be added")
-    left, right = (present[arg] for arg in operands)
-    for arg in dict.fromkeys(operands):
-        if not torch.equal(present[arg], left | right):
-            surgery.fills.append((node, arg, present[arg][left | right]))
-    return left | right
-
-
-def _alone(node: fx.Node, present: dict[fx.Node, Tensor]) -> Tensor:
-    """The channels that are left behind a function or method of one tensor."""
-    operand = node.args[0] if node.args else None
-    before = present.get(operand) if isinstance(operand, fx.Node) else None
-    if before is None or not isinstance(operand, fx.Node):
-        raise _refused(node)
-    options = [node.args[1:], node.kwargs.get("dim"), node.kwargs.get("start_dim")]
-    if node.target in CHANNELWISE_FUNCTIONS or (node.op == "call_method" and node.target in CHANNELWISE_METHODS):
-        return before
-    if node.target in (torch.flatten, "flatten") and (options[0][:1] == (1,) or options[2] == 1):
-        return _flattened(node, before)
-    if node.target in ("view", "reshape", torch.reshape) and len(_tensor(node)) == 2 and node.args[-1] == -1:
-        return _flattened(node, before)
-    if node.target in (torch.mean, "mean"):
-        dims = options[1] if options[1] is not None else (options[0][0] if options[0] else ())
-        dims = dims if isinstance(dims, tuple | list) else (dims,)
-        rank = len(_tensor(operand))
-        if dims and all(d % rank >= 2 for d in dims):
-            return before
-        raise _refused(node, "only a mean over positions leaves the channels")
-    raise _refused(node)
+def _free(module: nn.Module) -> bool:
+    """Whether a hook can be added to a module as the only one."""
+    return not (module._forward_hooks or module._forward_pre_hooks)

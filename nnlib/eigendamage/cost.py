@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnlib.eigendamage.moves import moves_of
 from nnlib.modes import evaluating
 
 
@@ -50,7 +51,8 @@ def cost(model: nn.Module, x: Tensor) -> Cost:
         numbers += output.numel()
 
     leaves = [layer for layer in model.modules() if not list(layer.children())]
-    handles = [leaf.register_forward_hook(count) for leaf in leaves]
+    leaves += [step for layer in model.modules() for step in moves_of(layer)]
+    handles = [leaf.register_forward_hook(count, prepend=True) for leaf in leaves]
     try:
         with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
             model(x[:1])

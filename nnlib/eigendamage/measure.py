@@ -3,7 +3,8 @@
 Paper: arXiv 1905.05934. Chapter: ``book/eigendamage.ipynb``.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from nnlib.curvature import Eigenbasis, Kronecker, factors, joint_weight, rescale
 from nnlib.eigendamage import scores as rules
-from nnlib.eigendamage.trace import layer_of, norms, trace
+from nnlib.eigendamage.plain import layer_of
+from nnlib.eigendamage.trace import norms, trace
 from nnlib.modes import evaluating
 
 METHODS = ("Magnitude", "NN Slimming", "C-OBD", "C-OBS", "Kron-OBD", "Kron-OBS", "EigenDamage")
@@ -36,16 +38,19 @@ def filter_scores(
 
     Chapter: ``book/eigendamage.ipynb``.
     """
-    W = {name: joint_weight(layer_of(model, name)) for name in names}
+    W = {name: _wide(joint_weight(layer_of(model, name)).detach()) for name in names}
+    for name, weight in W.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"the weights of layer {name!r} are not all finite")
     if method == "Magnitude":
         return {name: (rules.magnitude(weight), None) for name, weight in W.items()}
     if method == "NN Slimming":
         return {name: (scale, None) for name, scale in _scales(model, x, W).items()}
     if method == "C-OBD":
-        with evaluating(model):
+        with evaluating(model), trainable(model):
             diagonal = _fisher_diagonal(model, x, W, statistics)
         return {name: (rules.c_obd(weight, diagonal[name]), None) for name, weight in W.items()}
-    with evaluating(model):
+    with evaluating(model), trainable(model):
         found = factors(model, x, layers=list(W), **statistics)
     if method == "Kron-OBD":
         return {name: (rules.kron_obd(weight, found[name]), None) for name, weight in W.items()}
@@ -59,6 +64,32 @@ def filter_scores(
         change = lambda pruned, weight=weight, block=block: update(weight, block, pruned)  # noqa: E731
         result[name] = score(weight, block), change
     return result
+
+
+@contextmanager
+def trainable(model: nn.Module) -> Iterator[None]:
+    """All parameters require gradients, and afterwards those that did: curvature is no matter of who is trained.
+
+    >>> frozen = nn.Linear(2, 2).requires_grad_(False)
+    >>> with trainable(frozen):
+    ...     frozen.weight.requires_grad
+    True
+    >>> frozen.weight.requires_grad
+    False
+    """
+    frozen = [p for p in model.parameters() if not p.requires_grad and (p.is_floating_point() or p.is_complex())]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def _wide(W: Tensor) -> Tensor:
+    """Half precision in single, as the factors are."""
+    return W.float() if W.dtype in (torch.float16, torch.bfloat16) else W
 
 
 def _mean_eigenvalue(block: Kronecker) -> float:
@@ -79,7 +110,7 @@ def _scales(model, x, W) -> dict[str, Tensor]:
     """|gamma| of the normalisation right behind each layer that has one."""
     behind = norms(trace(model, x))
     found = {name: model.get_submodule(behind[name]) for name in W if name in behind}
-    scales = {name: norm.weight.detach().abs() for name, norm in found.items() if norm.affine}
+    scales = {name: norm.weight.detach().abs() for name, norm in found.items() if norm.weight is not None}
     if not scales:
         raise ValueError("NN Slimming needs a batch normalisation with scale (affine=True) right behind some layer")
     return scales
@@ -99,7 +130,7 @@ def eigenbases(
 
     Source: arXiv 1905.05934, section 4; 1806.03884 for ``ekfac``. Chapter: ``book/eigendamage.ipynb``.
     """
-    with evaluating(model):
+    with evaluating(model), trainable(model):
         found = factors(model, x, layers=list(names), channels=True, **statistics)
     bases = {}
     for name, block in found.items():
@@ -115,7 +146,7 @@ def eigenbases(
         if layer.bias is not None:
             Q_A = torch.block_diag(Q_A, Q_A.new_ones(1, 1))
         wide[name] = Eigenbasis(Q_A, basis.Q_S, Q_A.new_zeros(len(basis.Q_S), len(Q_A)))
-    with evaluating(model):
+    with evaluating(model), trainable(model):
         measured = rescale(model, x, wide, **statistics)
     for name, basis in bases.items():
         out, n = basis.values.shape

@@ -15,8 +15,11 @@ from nnlib.curvature import blocks
 from nnlib.eigendamage.bottleneck import Bottleneck, bottleneck, replace, smaller
 from nnlib.eigendamage.choose import choose
 from nnlib.eigendamage.measure import DAMPING, METHODS, eigenbases, filter_scores
+from nnlib.eigendamage.plain import layer_of, tied
 from nnlib.eigendamage.scores import importance
 from nnlib.eigendamage.surgery import remove_filters
+from nnlib.eigendamage.trace import copied
+from nnlib.eigendamage.verify import outputs, verify
 from nnlib.modes import evaluating
 
 
@@ -56,7 +59,8 @@ def prune(
     """Remove filters, or rows and columns in the eigenbasis, from all layers of a trained network.
 
     Args:
-        model: Left as it is. Its last layer is never pruned. For filter pruning torch.fx must be able to trace it.
+        model: Left as it is. Its last layer is never pruned. Layers must be exactly ``nn.Linear`` or ``nn.Conv2d``, for
+            of a subclass, a parametrised layer or one with hooks nobody knows what its weights do.
         x: Inputs on which curvature is measured, (B, ...), in evaluation mode: the training set, or much of it.
         method: One of ``METHODS``. ``Magnitude`` and ``NN Slimming`` (the scale of the normalisation behind a filter)
             use no curvature; ``C-OBD``, ``C-OBS``, ``Kron-OBD`` and ``Kron-OBS`` remove filters; ``EigenDamage``
@@ -76,12 +80,14 @@ def prune(
         batch_size: Examples in one pass; by default all.
 
     Returns:
-        A :class:`Pruned` network. It keeps all batch statistics of the original: see
-        :func:`nnlib.eigendamage.reestimate_batch_norm`.
+        A :class:`Pruned` network of the same class, which runs the model's own code in both modes. It keeps all batch
+        statistics of the original: see :func:`nnlib.eigendamage.reestimate_batch_norm`. What does not require a
+        gradient in the model does not there; scores do not depend on it.
 
     Raises:
-        ValueError: for an unknown method or layer, a ratio or cap out of range, a network that can't be traced, or NN
-            Slimming without normalisations that have a scale.
+        ValueError: for an unknown method; a layer that is unknown, never called, or can't be pruned; a ratio or cap out
+            of range; an operation through which channels can't be followed; NN Slimming without normalisations that
+            have a scale. The layer or operation is named.
 
     Source: arXiv 1905.05934, algorithm 1. Chapter: ``book/eigendamage.ipynb``.
 
@@ -96,6 +102,10 @@ def prune(
     if ekfac and method != "EigenDamage":
         raise ValueError(f"ekfac is about EigenDamage's eigenvalues: got it with {method!r}")
     names = prunable(model, x) if layers is None else list(layers)
+    if not names:
+        raise ValueError(
+            "there is no layer to prune: before the last, no nn.Linear or nn.Conv2d without groups is called"
+        )
     statistics = {"fisher": fisher, "likelihood": likelihood, "y": y, "seed": seed, "batch_size": batch_size}
     select = {"ratio": ratio, "cap": cap, "normalise": normalise}
     if method == "EigenDamage":
@@ -118,10 +128,12 @@ def prunable(model: nn.Module, x: Tensor) -> list[str]:
     layers |= {name: layer for name, layer in model.named_modules() if isinstance(layer, Bottleneck)}
     order: list[str] = []
     handles = [layer.register_forward_hook(lambda *_, name=name: order.append(name)) for name, layer in layers.items()]
-    with torch.no_grad(), evaluating(model):
-        model(x[:1])
-    for handle in handles:
-        handle.remove()
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(x[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
     return list(dict.fromkeys(order))[:-1]
 
 
@@ -129,10 +141,10 @@ def _filters(model, x, method, names, damping, statistics, select) -> Pruned:
     """Remove whole filters; with the methods called OBS, the others make up for them."""
     found = filter_scores(model, x, method, names, damping=damping, **statistics)
     kept = choose({name: score for name, (score, _) in found.items()}, **select)
-    changed = copy.deepcopy(model)
+    changed = copied(model)
     for name, (_, update) in found.items():
         if update is not None and not kept[name].all():
-            _add(changed.get_submodule(name), update(~kept[name]))
+            _add(layer_of(changed, name), update(~kept[name]))
     pruned = remove_filters(changed, x, kept)
     return Pruned(pruned, _report(model, pruned, {name: (mask, None) for name, mask in kept.items()}))
 
@@ -148,27 +160,39 @@ def _add(layer: nn.Linear | nn.Conv2d, change: Tensor) -> None:
 
 def _eigendamage(model, x, names, ekfac, statistics, select) -> Pruned:
     """Prune rows and columns of every layer's rotated weights."""
-    cores = {name: _core(model, name) for name in names}
+    cores, shared = {name: _core(model, name) for name in names}, tied(model)
+    for core in cores.values():
+        layer_of(model, core)  # is exactly what it seems
+        if other := shared.get(f"{core}.weight"):
+            raise ValueError(f"{core}.weight is shared with {other}: its layer can't become a bottleneck")
     bases = eigenbases(model, x, list(cores.values()), ekfac=ekfac, **statistics)
+    if missing := [core for core in cores.values() if core not in bases]:
+        raise ValueError(f"the model does not call {', '.join(missing)}: leave them out of `layers`")
     found = {}
     for name, core in cores.items():
-        theta = importance(model.get_submodule(core).weight.detach(), bases[core])
+        theta = importance(layer_of(model, core).weight.detach().to(bases[core].Q_A.dtype), bases[core])
         found[name, "rows"], found[name, "columns"] = theta.sum(1), theta.sum(0)
     kept = choose(found, **select)
-    pruned, report = copy.deepcopy(model), {}
+    pruned, dense, report = copied(model), copied(model), {}
     for name, core in cores.items():
         layer, rows, columns = pruned.get_submodule(name), kept[name, "rows"], kept[name, "columns"]
         if smaller(layer, rows, columns):
-            replace(pruned, name, bottleneck(layer, bases[core].Q_A, bases[core].Q_S, rows, columns))
+            new = bottleneck(layer, bases[core].Q_A, bases[core].Q_S, rows, columns)
+            replace(pruned, name, new)
+            if isinstance(layer, Bottleneck):
+                replace(dense, name, copy.deepcopy(new))
+            else:
+                layer_of(dense, name).weight.data.copy_(new.weight)
         else:
             rows, columns = torch.ones_like(rows), torch.ones_like(columns)
         report[name] = (rows, columns)
+    verify(pruned, model, x, [outputs(dense, x, seed=seed) for seed in (0, 1)])
     return Pruned(pruned, _report(model, pruned, report))
 
 
 def _core(model: nn.Module, name: str) -> str:
     """The layer whose weights are rotated: that of the name, or the middle of a bottleneck."""
-    return f"{name}.core" if isinstance(model.get_submodule(name), Bottleneck) else name
+    return f"{name}.core" if isinstance(dict(model.named_modules()).get(name), Bottleneck) else name
 
 
 def _report(model: nn.Module, pruned: nn.Module, kept: dict[str, tuple[Tensor, Tensor | None]]) -> list[dict[str, Any]]:

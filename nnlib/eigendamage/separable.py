@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnlib.eigendamage.bottleneck import Bottleneck, _filled, _pointwise, replace
+from nnlib.eigendamage.bottleneck import Bottleneck, filled, pointwise, replace
 
 
 def cp(W: Tensor, rank: int, *, sweeps: int = 100, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,6 +98,6 @@ def separate(model: nn.Module, *, rank: int | None = None, sweeps: int = 100, se
         kernels = D.T.reshape(r, 1, *kernel)
         first = torch.einsum("ir,i...->r...", V, layer.input.weight)
         last = torch.einsum("oc...,cr->or...", layer.output.weight, U)
-        outer = _pointwise(layer.input, first, None), _pointwise(layer.output, last, layer.output.bias)
-        replace(model, name, Bottleneck(outer[0], _filled(depthwise, kernels, None), outer[1]))
+        outer = pointwise(layer.input, first, None), pointwise(layer.output, last, layer.output.bias)
+        replace(model, name, Bottleneck(outer[0], filled(depthwise, kernels, None, core), outer[1]))
     return model

@@ -3,54 +3,39 @@
 Chapter: ``book/eigendamage.ipynb``.
 """
 
-import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nnlib.eigendamage.channels import plan
-from nnlib.eigendamage.trace import NORMS, trace
-
-
-class Fill(nn.Module):
-    """Puts channels in their places among zeros: (B, kept, ...) -> (B, channels, ...).
-
-    Args:
-        present: Which of the channels the input has, booleans (channels,).
-
-    Chapter: ``book/eigendamage.ipynb``.
-
-    >>> Fill(torch.tensor([True, False, True]))(torch.tensor([[1.0, 2.0]]))
-    tensor([[1., 0., 2.]])
-    """
-
-    places: Tensor
-
-    def __init__(self, present: Tensor):
-        super().__init__()
-        self.channels = len(present)
-        self.register_buffer("places", present.nonzero()[:, 0])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x), self.channels, *x.shape[2:]).index_copy(1, self.places, x)
+from nnlib.eigendamage.channels import Surgery, plan
+from nnlib.eigendamage.moves import Moved
+from nnlib.eigendamage.plain import tied
+from nnlib.eigendamage.trace import Graph, copied, run, trace
+from nnlib.eigendamage.verify import verify
 
 
 @torch.no_grad()
 def remove_filters(model: nn.Module, x: Tensor, kept: Mapping[str, Tensor]) -> nn.Module:
     """A copy of the model without these filters: thinner layers, not masks.
 
+    The copy runs the model's own code, in both modes. Where a sum needs zeros in the place of channels that are gone, a
+    hook on the module before it puts them there. Before it is returned its output is compared with that of the model
+    whose channels are set to zero.
+
     Args:
-        model: Traceable by torch.fx; left as it is.
+        model: Left as it is; what it computes must not depend on numbers that it computes.
         x: An input, for shapes, (B, ...).
         kept: By layer, which filters stay, booleans (out,).
 
     Returns:
-        The copy, of the same class; a ``torch.fx.GraphModule`` where a sum needs zeros filled in.
+        The copy, of the same class. What does not require a gradient in the model does not in the copy.
 
     Raises:
-        ValueError: for a model that can't be traced, an operation through which channels can't be followed, or a layer
-            whose filters are outputs of the model; each is named.
+        ValueError: for an operation through which channels can't be followed, a layer that isn't exactly ``nn.Linear``
+            or ``nn.Conv2d``, a layer whose filters are outputs of the model; each is named. Also where the copy does
+            not compute what it should.
 
     Source: arXiv 1905.05934, appendix, for sums. Chapter: ``book/eigendamage.ipynb``.
 
@@ -58,38 +43,57 @@ def remove_filters(model: nn.Module, x: Tensor, kept: Mapping[str, Tensor]) -> n
     >>> remove_filters(net, torch.zeros(1, 3, 8, 8), {"0": torch.tensor([True, False, False, True])})[2].weight.shape
     torch.Size([2, 2, 3, 3])
     """
-    model = copy.deepcopy(model)
-    traced = trace(model, x)
-    surgery = plan(traced, kept)
-    for name, channels in surgery.inputs.items():
-        _thin(model.get_submodule(name), channels, surgery.outputs.get(name))
-    if not surgery.fills:
-        return model
-    for number, (node, operand, channels) in enumerate(surgery.fills):
-        name = f"fill_{number}"
-        traced.add_submodule(name, Fill(channels))
-        with traced.graph.inserting_before(node):
-            node.replace_input_with(operand, traced.graph.call_module(name, (operand,)))
-    traced.recompile()
-    return traced
+    graphs = [trace(model, x, training) for training in (False, True)]
+    surgery = plan(graphs, kept)
+    original, model, shared = model, copied(model), tied(model)
+    changed = [name for name in surgery.inputs if _changes(name, surgery)]
+    for name in changed:
+        for key in ("weight", "bias"):
+            if other := shared.get(f"{name}.{key}"):
+                raise ValueError(f"{name}.{key} is shared with {other}: it can't lose channels")
+    expected = masked_outputs(model, x, graphs[0], surgery)
+    for name in changed:
+        _thin(model.get_submodule(name), surgery.inputs[name], surgery.outputs.get(name))
+    for (name, key), (source, target) in surgery.moves.items():
+        module, hook = model.get_submodule(name), Moved(source, target, key)
+        if key is None:
+            module.register_forward_hook(hook)
+        else:
+            module.register_forward_pre_hook(hook, with_kwargs=True)
+    verify(model, original, x, expected)
+    return model
+
+
+def _changes(name: str, surgery: Surgery) -> bool:
+    return not (surgery.inputs[name].all() and surgery.outputs.get(name, surgery.inputs[name]).all())
+
+
+def masked_outputs(model: nn.Module, x: Tensor, graph: Graph, surgery: Surgery) -> list[Any]:
+    """What the model computes in evaluation mode when every channel that is gone is zero at every place; two draws."""
+    masks = {}
+    for number, node in enumerate(graph.nodes):
+        gone = surgery.present.get(node.out[0]) if len(node.out) == 1 else None
+        if gone is not None and not gone.all():
+            masks[number] = gone.view(1, -1, *[1] * (len(node.out[0].shape) - 2))
+    return [run(model, x, masks=masks, seed=seed)[1] for seed in (0, 1)]
 
 
 def _thin(layer: nn.Module, channels: Tensor, filters: Tensor | None) -> None:
     """Keep these input channels and these filters of a layer, in place."""
-    if isinstance(layer, NORMS):
+    if not isinstance(layer, nn.Linear | nn.Conv2d):  # a batch normalisation: nothing else is planned
         for name in ("weight", "bias", "running_mean", "running_var"):
             if getattr(layer, name) is not None:
                 _keep(layer, name, channels)
-        layer.num_features = int(channels.sum())
+        setattr(layer, "num_features", int(channels.sum()))  # noqa: B010 - torch's stubs know tensors only
         return
-    assert isinstance(layer, nn.Linear | nn.Conv2d)  # nothing else is planned
     depthwise = filters is None
     outputs = channels if filters is None else filters
     _keep(layer, "weight", outputs)
     if layer.bias is not None:
         _keep(layer, "bias", outputs)
     if not depthwise:
-        layer.weight = nn.Parameter(layer.weight[:, channels].clone(memory_format=torch.contiguous_format))
+        cut = layer.weight[:, channels].clone(memory_format=torch.contiguous_format)
+        layer.weight = nn.Parameter(cut, layer.weight.requires_grad)
     sizes = ("in_features", "out_features") if isinstance(layer, nn.Linear) else ("in_channels", "out_channels")
     for name, size in zip(sizes, (channels, outputs), strict=True):
         setattr(layer, name, int(size.sum()))
