@@ -7,10 +7,10 @@ from torch import nn
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became infinite or not a number; ``step`` is the first step (from 1) at which it did."""
+    """A loss became infinite or not a number; ``step`` is the first step (from 1) at which it did."""
 
-    def __init__(self, step: int, value: float):
-        super().__init__(f"the training loss is {value} at step {step}: lower the learning rate")
+    def __init__(self, step: int, value: float, what: str = "training", advice: str = "lower the learning rate"):
+        super().__init__(f"the {what} loss is {value} at step {step}: {advice}")
         self.step = step
 
 

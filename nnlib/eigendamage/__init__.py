@@ -9,7 +9,6 @@ scores.py      the scores of filters and of the entries of rotated weights, and 
 weights.py     OBD and OBS for single weights with a dense Hessian
 choose.py      which go: a global threshold with a limit for each layer
 bottleneck.py  a layer as a product of three in its eigenbasis
-plain.py       whether a layer is what its class says
 trace.py       what a model computes, operation by operation, in both of its modes
 rules.py       what an operation does to channels
 channels.py    which channels are left at each place of a model when filters go

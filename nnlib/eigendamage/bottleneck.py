@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.eigendamage.cost import bottleneck_parameters
-from nnlib.eigendamage.plain import Layer, why_not_plain
 from nnlib.eigendamage.scores import rotate
+from nnlib.plain import Layer, why_not_plain
 
 
 class Bottleneck(nn.Sequential):

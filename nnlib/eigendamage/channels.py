@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from nnlib.eigendamage.plain import layer_of, why_not_plain
 from nnlib.eigendamage.rules import Rule, all_of, refused, rule
 from nnlib.eigendamage.trace import NORMS, Constant, Graph, Node, Value, normalisation
+from nnlib.plain import layer_of, why_not_plain
 
 Place = tuple[str, int | str | None]  # a module and which of its arguments, or None for its output
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from nnlib.curvature import Eigenbasis, Kronecker, factors, joint_weight, rescale
 from nnlib.eigendamage import scores as rules
-from nnlib.eigendamage.plain import layer_of
 from nnlib.eigendamage.trace import norms, trace
 from nnlib.modes import evaluating
+from nnlib.plain import layer_of
 
 METHODS = ("Magnitude", "NN Slimming", "C-OBD", "C-OBS", "Kron-OBD", "Kron-OBS", "EigenDamage")
 DAMPING = 1e-3  # of C-OBS and Kron-OBS, relative to the mean eigenvalue of S (x) A

@@ -15,12 +15,12 @@ from nnlib.curvature import blocks
 from nnlib.eigendamage.bottleneck import Bottleneck, bottleneck, replace, smaller
 from nnlib.eigendamage.choose import choose
 from nnlib.eigendamage.measure import DAMPING, METHODS, eigenbases, filter_scores
-from nnlib.eigendamage.plain import layer_of, tied
 from nnlib.eigendamage.scores import importance
 from nnlib.eigendamage.surgery import remove_filters
 from nnlib.eigendamage.trace import copied
 from nnlib.eigendamage.verify import outputs, verify
 from nnlib.modes import evaluating
+from nnlib.plain import layer_of, tied
 
 
 @dataclass(frozen=True)

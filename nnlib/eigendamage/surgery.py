@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from nnlib.eigendamage.channels import Surgery, plan
 from nnlib.eigendamage.moves import Moved
-from nnlib.eigendamage.plain import tied
 from nnlib.eigendamage.trace import Graph, copied, run, trace
 from nnlib.eigendamage.verify import verify
+from nnlib.plain import tied
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from nnlib.eigendamage.plain import why_not_plain
+from nnlib.plain import why_not_plain
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 # Modules of torch that count as one operation.

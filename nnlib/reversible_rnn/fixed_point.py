@@ -118,7 +118,7 @@ class InformationBuffer:
     def multiply(self, h: Tensor, z: Tensor) -> Tensor:
         """The new h*; what was forgotten goes onto the stack."""
         if self._bound >= FULL:
-            self._bound = int(self.words.max())
+            self._bound = int(self.words.max()) if self.words.numel() else 0
         full = self._bound >= FULL
         if full:
             self.saved.append(self.words)

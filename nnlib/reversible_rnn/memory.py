@@ -58,7 +58,7 @@ def paper_memory(rnn: RevGRU | RevLSTM, x: Tensor) -> PaperMemory:
     # (L, B, H) for h, and for the c of an LSTM: the states of a step
     units = sum(part.numel() for part in (last if isinstance(last, tuple) else (last,)))
     kept = 0 if rnn.keep is None else 32 * output.numel()
-    steps = output.shape[1] if rnn.batch_first else len(output)
+    steps = output.shape[1] if rnn.batch_first and x.ndim == 3 else len(output)
     stored = sum(b.stored_bits() for b in buffers)
     return PaperMemory(32 * steps * units, stored + kept, sum(b.forgotten for b in buffers) + kept)
 

@@ -135,7 +135,10 @@ def checked(x: Tensor, states: list[list[Tensor]], weights: list[list[list[Tenso
     """Refuse what would leave the format: |h| grows by less than 1.001 a step, for |u| <= 1."""
     flat = [w for layer in weights for group in layer for w in group]
     largest = torch.stack([t.detach().abs().amax().double() for t in (x, *flat) if t.numel()]).amax()
-    start = torch.stack([part.detach().abs().amax().double() for parts in states for part in parts]).amax()
+    parts = [part.detach() for layer in states for part in layer if part.numel()]  # none in a batch without examples
+    start = torch.stack([part.abs().amax().double() for part in parts]).amax() if parts else largest.new_zeros(())
+    if start.isnan():
+        raise ValueError("hx must be finite: it has a number that is none")
     if not largest < SAFE:
         raise ValueError(f"inputs and weights must be finite and below {SAFE:g}: the largest is {float(largest):g}")
     if not start + 1.001 * len(x) < LARGEST:

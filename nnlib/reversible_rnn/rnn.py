@@ -4,6 +4,7 @@ Paper: arXiv 1810.10999. Chapter: ``book/reversible_rnn.ipynb``.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class _ReversibleRNN(nn.Module):
     def _sequence(self, x: Tensor, states: list[list[Tensor]], alive: Tensor | None, generator) -> tuple[Tensor, ...]:
         """Outputs (T, B, H), and the last states by layer and part, flat."""
         if x.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"x must be float32 or float64, for gates must be computed alike twice: got {x.dtype}")
+            raise TypeError(f"input must be float32 or float64, for gates must be computed alike twice: got {x.dtype}")
         if torch.is_autocast_enabled(x.device.type):
             raise RuntimeError("autocast may compute a gate otherwise on the way back: switch it off here")
         weights = list(self.weights)
@@ -93,18 +94,30 @@ class _ReversibleRNN(nn.Module):
         mask = _mask(weight, (len(weight), n), self.weight_drop, generator)
         return torch.cat([weight[:, :-n], weight[:, -n:] * mask], 1)
 
-    def _prepared(self, x: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and saved: not the buffers of the last call."""
+        return self.__dict__ | {"plan": None}
+
+    def _prepared(self, input: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Inputs (T, B, input_size), which examples are alive (T, B), and the lengths of a packed sequence."""
         lengths = None
-        if isinstance(x, PackedSequence):
-            x, lengths = pad_packed_sequence(x)
-        elif self.batch_first and x.ndim == 3:
-            x = x.transpose(0, 1)
+        if isinstance(input, PackedSequence):
+            x, lengths = pad_packed_sequence(input)
+        elif not isinstance(input, Tensor):
+            raise TypeError(f"input must be a tensor or a PackedSequence: got {type(input).__name__}")
+        elif input.ndim == 2:
+            x = input[:, None]  # one sequence without a batch
+        else:
+            x = input.transpose(0, 1) if self.batch_first and input.ndim == 3 else input
         if x.ndim != 3 or x.shape[2] != self.input_size or not len(x):
+            shape = tuple(x.shape if isinstance(input, PackedSequence) else input.shape)
             raise ValueError(
-                f"x must be a batch of sequences of at least one step, with {self.input_size} features: "
-                f"got shape {tuple(x.shape)}"
+                "input must be a sequence of at least one step, or a batch of such, with "
+                f"{self.input_size} features: got shape {shape}"
             )
+        mine = self.weights[0].dtype
+        if x.dtype in (torch.float32, torch.float64) and x.dtype != mine:
+            raise TypeError(f"input must be {mine}, as the weights are: got {x.dtype}")
         if lengths is None:
             return x, None, None
         steps = torch.arange(len(x), device=x.device)
@@ -113,6 +126,8 @@ class _ReversibleRNN(nn.Module):
     def _shown(self, x: Tensor | PackedSequence, output: Tensor, lengths: Tensor | None) -> Tensor | PackedSequence:
         """The output in the form of the input; zero after the end of an example."""
         if not isinstance(x, PackedSequence):
+            if x.ndim == 2:
+                return output[:, 0]
             return output.transpose(0, 1) if self.batch_first else output
         if not output.shape[2]:  # torch packs no empty tensor
             return PackedSequence(x.data[:, :0], *x[1:])
@@ -122,14 +137,26 @@ class _ReversibleRNN(nn.Module):
             output, lengths = output[:, order], lengths[order.cpu()]
         return PackedSequence(pack_padded_sequence(output, lengths).data, *x[1:])
 
-    def _start(self, x: Tensor, given: Tensor | None, name: str) -> Tensor:
+    def _start(self, input: Tensor | PackedSequence, x: Tensor, given: Tensor | None, name: str) -> Tensor:
         """States (L, B, H), zero by default."""
         shape = (self.num_layers, x.shape[1], self.hidden_size)
         if given is None:
             return x.new_zeros(shape)
-        if given.shape != shape:
-            raise ValueError(f"{name} must have shape (layers, batch, hidden) = {shape}: got {tuple(given.shape)}")
-        return given
+        if not isinstance(given, Tensor):
+            raise TypeError(f"hx: {name} must be a tensor: got {type(given).__name__}")
+        alone = isinstance(input, Tensor) and input.ndim == 2
+        wanted = (self.num_layers, self.hidden_size) if alone else shape
+        if given.shape != wanted:
+            axes = "(layers, hidden)" if alone else "(layers, batch, hidden)"
+            raise ValueError(f"hx: {name} must have shape {axes} = {wanted}: got {tuple(given.shape)}")
+        if given.dtype != x.dtype:
+            raise TypeError(f"hx: {name} must be {x.dtype}, as the input is: got {given.dtype}")
+        return given.view(shape) if alone else given
+
+    @staticmethod
+    def _last(input: Tensor | PackedSequence, state: Tensor) -> Tensor:
+        """Last states (L, B, H), or (L, H) for one sequence without a batch."""
+        return state[:, 0] if isinstance(input, Tensor) and input.ndim == 2 else state
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bits={self.bits}"
@@ -172,30 +199,33 @@ class RevGRU(_ReversibleRNN):
     cell = GRU
 
     def forward(
-        self, x: Tensor | PackedSequence, h_0: Tensor | None = None, generator: torch.Generator | None = None
+        self, input: Tensor | PackedSequence, hx: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Outputs of the last layer and the last states, as from ``torch.nn.GRU``.
 
         Args:
-            x: (T, B, d), or (B, T, d) with ``batch_first``, or packed.
-            h_0: (L, B, H); by default zero. Rounded to multiples of 2^-23.
-            generator: Of the dropout masks, on the device of ``x``; by default torch's global one.
+            input: (T, B, d), or (B, T, d) with ``batch_first``, or (T, d) without a batch, or packed. B may be 0. An
+                example's output depends on its batch by rounding: products of matrices are summed in another order, and
+                a gate may then be another multiple of 1/1024.
+            hx: First states h_0, (L, B, H), or (L, H) without a batch; by default zero. Rounded to multiples of 2^-23.
+            generator: Of the dropout masks, on the device of ``input``; by default torch's global one.
 
         Returns:
-            (T, B, H) or as ``x`` is, and (L, B, H).
+            (T, B, H) or as ``input`` is, and (L, B, H), or (L, H) without a batch.
 
         Raises:
             ReversalError: in the backward pass, where it does not meet the states of the forward pass.
             OverflowError: for states that may leave the format, |h| >= 2^29. (The published code keeps 32-bit states,
                 which an LSTM's cell leaves at |c| = 256.)
-            TypeError: for inputs that are not float32 or float64.
+            TypeError: for inputs that are not float32 or float64, or in another dtype than the weights.
+            ValueError: for another shape, or numbers that are not finite.
         """
-        inputs, alive, lengths = self._prepared(x)
-        h = self._start(inputs, h_0, "h_0")
+        inputs, alive, lengths = self._prepared(input)
+        h = self._start(input, inputs, hx, "h_0")
         states = [list(part.chunk(2, 1)) for part in h]
         output, *last = self._sequence(inputs, states, alive, generator)
         h_n = torch.stack([torch.cat(last[i : i + 2], 1) for i in range(0, len(last), 2)])
-        return self._shown(x, output, lengths), h_n
+        return self._shown(input, output, lengths), self._last(input, h_n)
 
 
 class RevLSTM(_ReversibleRNN):
@@ -217,21 +247,23 @@ class RevLSTM(_ReversibleRNN):
 
     def forward(
         self,
-        x: Tensor | PackedSequence,
-        state: tuple[Tensor, Tensor] | None = None,
+        input: Tensor | PackedSequence,
+        hx: tuple[Tensor, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
         """Outputs of the last layer and the last (h, c), as from ``torch.nn.LSTM``; see :meth:`RevGRU.forward`."""
-        inputs, alive, lengths = self._prepared(x)
-        h_0, c_0 = (None, None) if state is None else state
-        h = self._start(inputs, h_0, "h_0")
-        c = self._start(inputs, c_0, "c_0")
+        inputs, alive, lengths = self._prepared(input)
+        if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
+            raise TypeError(f"hx must be a pair (h_0, c_0): got {type(hx).__name__}")
+        h_0, c_0 = (None, None) if hx is None else hx
+        h = self._start(input, inputs, h_0, "h_0")
+        c = self._start(input, inputs, c_0, "c_0")
         halves = zip((p.chunk(2, 1) for p in h), (p.chunk(2, 1) for p in c), strict=True)
         states = [[h1, c1, h2, c2] for (h1, h2), (c1, c2) in halves]
         output, *last = self._sequence(inputs, states, alive, generator)
         h_n = torch.stack([torch.cat([last[i], last[i + 2]], 1) for i in range(0, len(last), 4)])
         c_n = torch.stack([torch.cat([last[i + 1], last[i + 3]], 1) for i in range(0, len(last), 4)])
-        return self._shown(x, output, lengths), (h_n, c_n)
+        return self._shown(input, output, lengths), (self._last(input, h_n), self._last(input, c_n))
 
 
 def variational_dropout(x: Tensor, rate: float, training: bool, generator: torch.Generator | None = None) -> Tensor:

@@ -29,7 +29,7 @@ class ReversibleSequence(torch.autograd.Function):
         fixed = [[to_fixed(part) for part in parts] for parts in states]
         plan.first = [list(parts) for parts in fixed]
         floats = [[to_float(part, x.dtype) for part in parts] for parts in fixed]
-        outputs = []
+        shown = None
         for step, below in enumerate(x):
             if plan.check:
                 plan.past.append([list(parts) for parts in fixed])
@@ -41,9 +41,10 @@ class ReversibleSequence(torch.autograd.Function):
                     h[i] = plan.step(h[i], z, u, plan.kept(layer, i))
                     f[i] = to_float(h[i], x.dtype)
                 below = plan.seen(layer, f)
-            outputs.append(below)
+            shown = below.new_empty(len(x), *below.shape) if shown is None else shown  # once: a list would be a second
+            shown[step] = below
         ctx.plan, plan.last = plan, fixed
-        shown = torch.stack(outputs)
+        assert shown is not None  # a sequence has a step
         ctx.save_for_backward(x, shown if plan.keep else None, *(w for layer in weights for g in layer for w in g))
         return shown, *(part for parts in floats for part in parts)
 

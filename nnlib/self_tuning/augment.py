@@ -7,6 +7,7 @@ Chapter: ``book/self_tuning.ipynb``.
 import torch
 from torch import Tensor
 
+from nnlib.self_tuning.hyperparameters import whole
 from nnlib.self_tuning.setting import Regularizer
 
 GREY = (0.299, 0.587, 0.114)  # luma of red, green, blue
@@ -16,8 +17,8 @@ class Cutout(Regularizer):
     """Sets squares of an image to zero: ``holes`` of them, each ``length`` pixels wide, cut at the border.
 
     Args:
-        length: Name of the hyperparameter that is the width, whole pixels.
-        holes: Name of the one that is the number.
+        length: Name of the hyperparameter that is the width, whole pixels; of another value, the whole number below.
+        holes: Name of the one that is the number; the same.
         most: No image gets more holes.
 
     Source: DeVries and Taylor, arXiv 1708.04552. Chapter: ``book/self_tuning.ipynb``.
@@ -31,7 +32,7 @@ class Cutout(Regularizer):
         if not self.training:
             return x
         B, _, H, W = x.shape
-        length, holes = self.value(self.length, x, batch_dim=0), self.value(self.holes, x, batch_dim=0)
+        length, holes = (whole(self.value(name, x, batch_dim=0)) for name in (self.length, self.holes))
         centre = self.uniform((2, B, self.most), x) * torch.tensor([H, W], device=x.device).view(2, 1, 1)
         left = (centre.floor() - (length.view(-1, 1) / 2).floor())[..., None]  # (2, B, most, 1): first row and column
         rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) for n in (H, W))

@@ -13,19 +13,76 @@ from nnlib.modes import evaluating
 from nnlib.training import Split
 
 
-def batches(split: Split, batch_size: int | None, generator: torch.Generator) -> Iterator[Split]:
+def batches(split: Split, batch_size: int | None, generator: torch.Generator) -> "Batches":
     """Batches without replacement, for ever: a fresh permutation (drawn on the CPU) whenever the data is used up.
+
+    Args:
+        split: n examples.
+        batch_size: From 1 to n; a remainder is left out.
+        generator: On the CPU.
 
     Raises:
         ValueError: for a batch size that is not from 1 to the number of examples.
     """
-    n = len(split.y)
-    if batch_size is None or not 1 <= batch_size <= n:
-        raise ValueError(f"batch_size must be from 1 to the {n} examples: got {batch_size}")
-    while True:
-        order = torch.randperm(n, generator=generator, device="cpu").to(split.y.device)
-        for rows in order[: n - n % batch_size].split(batch_size):
-            yield Split(split.x[rows], split.y[rows])
+    return Batches(split, batch_size, generator)
+
+
+class Batches:
+    """An endless iterator that says where it stands; see :func:`batches`."""
+
+    def __init__(self, split: Split, batch_size: int | None, generator: torch.Generator):
+        n = len(split.y)
+        if batch_size is None or not 1 <= batch_size <= n:
+            raise ValueError(f"batch_size must be from 1 to the {n} examples: got {batch_size}")
+        self.split, self.batch_size, self.generator = split, batch_size, generator
+        self.order, self.position = torch.empty(0, dtype=torch.int64, device="cpu"), 0
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Split:
+        if self.position + self.batch_size > len(self.order):
+            self.order, self.position = torch.randperm(len(self.split.y), generator=self.generator, device="cpu"), 0
+        rows = self.order[self.position : self.position + self.batch_size].to(self.split.y.device)
+        self.position += self.batch_size
+        return Split(self.split.x[rows], self.split.y[rows])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands; the generator has its own state."""
+        return {"batch_size": self.batch_size, "order": self.order, "position": self.position}
+
+    def goes_on(self, state: dict[str, Any] | None) -> "Batches":
+        """The same batches from where others of as many examples and this size stood; else from the beginning."""
+        if state and state["batch_size"] == self.batch_size and len(state["order"]) in (0, len(self.split.y)):
+            self.order, self.position = state["order"], state["position"]
+        return self
+
+
+def pair(batch: Any, number: int, what: str) -> Split:
+    """A batch as (x, y): a pair of any kind, as a DataLoader gives.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], Tensor):
+        return Split(*batch)
+    kind = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else type(batch).__name__
+    raise ValueError(f"a {what} batch must be a pair (x, y) of tensors: number {number} is a {kind}")
+
+
+def following(stream: Iterator[Any], done: int, steps: int, what: str) -> Split:
+    """The next batch of a stream that must not end.
+
+    Raises:
+        ValueError: where it has ended.
+    """
+    try:
+        return pair(next(stream), done + 1, what)
+    except StopIteration:
+        raise ValueError(
+            f"the {what} batches ended after {done} of {steps} steps: give a Split, or batches that go on for ever, "
+            "such as itertools.chain.from_iterable(itertools.repeat(loader))"
+        ) from None
 
 
 def number_of_examples(batch: Split) -> int:

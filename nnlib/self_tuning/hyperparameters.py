@@ -21,13 +21,27 @@ def inverse_softplus(value: float) -> float:
     return value + math.log(-math.expm1(-value))
 
 
+def whole(value: Tensor, span: float = 0.0) -> Tensor:
+    """The whole number below; a value that only rounding keeps below one counts as it.
+
+    Args:
+        value: Any shape.
+        span: Width of the range that it was computed from, whose rounding it has.
+
+    >>> whole(torch.tensor([1.9999999, 2.0, 2.99]))
+    tensor([2., 2., 2.])
+    """
+    rounding = 16 * torch.finfo(value.dtype).eps * (1 + value.abs() + span)
+    return (value + rounding.clamp(max=0.01)).floor()
+
+
 @dataclass(frozen=True)
 class Hyperparameter:
     """A value of a range, and its coordinate u on the real line.
 
     ``(a, b)``: a + (b - a) sigmoid(u); ``(a, None)``: a + softplus(u); ``(None, b)``: b - softplus(u);
-    ``(None, None)``: u itself. A *discrete* one is rounded down where training uses it; the best response sees the
-    continuous u.
+    ``(None, None)``: u itself. A *discrete* one is rounded down wherever training uses it, and so are the values of a
+    history; the best response sees the continuous u. Far out on the real line rounding may put a value on an end.
 
     Args:
         name: By which losses, regularisers and histories know it.
@@ -67,6 +81,15 @@ class Hyperparameter:
         if low is not None:
             return low + softplus(u)
         return u if high is None else high - softplus(u)
+
+    def used(self, value: Tensor) -> Tensor:
+        """What training uses at a value of any shape: of a discrete one the whole number below, inside the range."""
+        if not self.discrete:
+            return value
+        low, high = self.range
+        span = high - low if low is not None and high is not None else 0.0
+        first, last = -math.inf if low is None else math.floor(low), math.inf if high is None else math.ceil(high) - 1
+        return whole(value, span).clamp(first, last)
 
     def unconstrained(self, value: float) -> float:
         """The coordinate of a value.
@@ -120,16 +143,26 @@ class Space:
             raise ValueError(f"values are needed for {self.names}: got {sorted(values)}")
         return torch.tensor([hyper.unconstrained(float(values[hyper.name])) for hyper in self.hypers], **where)
 
+    def inside(self, values: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+        """Values inside their ranges, by single precision's rounding, and the names of those that were on an end."""
+        moved = dict(values)
+        for hyper in self.hypers:
+            for end, sign in zip(hyper.range, (1, -1), strict=True):
+                if end is not None and values.get(hyper.name) == end:
+                    other = hyper.range[0] if sign < 0 else hyper.range[1]
+                    span = 1.0 if other is None else abs(other - end)
+                    moved[hyper.name] = end + sign * span * 2.0**-24
+        return moved, [name for name in moved if moved[name] != values[name]]
+
     def values(self, u: Tensor) -> dict[str, float]:
-        """Values by name at the coordinates u (n,)."""
+        """Values by name at the coordinates u (n,), continuous also of discrete ones."""
         return {hyper.name: float(hyper.value(x)) for hyper, x in zip(self.hypers, u.detach(), strict=True)}
 
     def used(self, u: Tensor) -> dict[str, Tensor]:
         """What training uses at coordinates u (n,) or (B, n), without a gradient: () or (B,); shared and fixed: ()."""
         found = {name: u.new_tensor(value) for name, value in self.fixed.items()}
         for hyper, x in zip(self.hypers, u.detach().unbind(-1), strict=True):
-            value = hyper.value(x[0] if hyper.shared and x.ndim else x)
-            found[hyper.name] = value.floor() if hyper.discrete else value
+            found[hyper.name] = hyper.used(hyper.value(x[0] if hyper.shared and x.ndim else x))
         return found
 
     def noise(self, batch_size: int, generator: torch.Generator, like: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ class Response(nn.Module):
     def take(self, weight: Tensor, bias: Tensor | None, end: str) -> None:
         """Copy an ordinary weight and bias; ``end`` tells several pairs of one layer apart."""
         setattr(self, f"weight{end}", nn.Parameter(weight.detach().clone()))
-        self.register_parameter(f"bias{end}", None if bias is None else nn.Parameter(bias.detach().clone()))
+        copied = None if bias is None else nn.Parameter(bias.detach().clone(), bias.requires_grad)
+        self.register_parameter(f"bias{end}", copied)
 
     def bias_of(self, end: str) -> Tensor | None:
         return getattr(self, f"bias{end}")

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from nnlib.self_tuning.layers import Response
-from nnlib.self_tuning.setting import Setting
+from nnlib.self_tuning.setting import RATE, Setting, kept
 
 State = tuple[Tensor, Tensor]
 
@@ -19,8 +19,7 @@ State = tuple[Tensor, Tensor]
 def connect_mask(setting: Setting, name: str, weight: Tensor) -> Tensor:
     """DropConnect's mask of the hidden-to-hidden weights, (4H, H), at the rate of this name."""
     rate = setting.value(name, weight)
-    keep = 1 - (rate if rate.ndim == 0 else rate[0])
-    return (setting.uniform(weight.shape, weight) < keep).to(weight) / keep
+    return kept(rate if rate.ndim == 0 else rate[0], setting.uniform(weight.shape, weight))
 
 
 def zeros(x: Tensor, hidden_size: int) -> State:
@@ -53,6 +52,7 @@ class LSTM(nn.LSTM):
         super().__init__(input_size, hidden_size, **where)
         self.setting: Setting = Setting()
         self.drop_connect: str | None = drop_connect
+        self.limits = {} if drop_connect is None else {drop_connect: RATE}
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """x (T, B, D), state (h, c) of (1, B, H) each, zero by default -> (T, B, H), state."""
@@ -87,6 +87,7 @@ class ResponseLSTM(Response):
         self.setting: Setting = Setting()
         self.options = self.read_options(layer)
         self.drop_connect: str | None = self.options["drop_connect"]
+        self.limits = {} if self.drop_connect is None else {self.drop_connect: RATE}
         self.take(layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0, "")
         self.take(layer.weight_hh_l0, None, "_hh")
         self.add_response("", self.weight, n, gate_std, generator, bias=True)

@@ -7,13 +7,13 @@ Chapter: ``book/self_tuning.ipynb``.
 import torch
 from torch import Tensor
 
-from nnlib.self_tuning.setting import Regularizer, scale
+from nnlib.self_tuning.setting import RATE, Regularizer, kept, scale
 
 KINDS = ("element", "channel", "variational")
 
 
 class Dropout(Regularizer):
-    """Inverted dropout at a rate p in [0, 1): what is kept is divided by 1 - p.
+    """Inverted dropout at a rate p in [0, 1]: what is kept is divided by 1 - p; at 1 nothing is kept.
 
     Args:
         name: Of the hyperparameter that is p.
@@ -27,7 +27,7 @@ class Dropout(Regularizer):
     """
 
     def __init__(self, name: str, kind: str = "element"):
-        super().__init__(name)
+        super().__init__(name, limits=RATE)
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}: got {kind!r}")
         self.name, self.kind = name, kind
@@ -35,9 +35,9 @@ class Dropout(Regularizer):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        keep = 1 - self.value(self.name, x, batch_dim=1 if self.kind == "variational" else 0)
+        rate = self.value(self.name, x, batch_dim=1 if self.kind == "variational" else 0)
         shapes = {"element": x.shape, "channel": (*x.shape[:2], 1, 1), "variational": (1, *x.shape[1:])}
-        return scale(x, (self.uniform(shapes[self.kind], x) < keep) / keep)
+        return scale(x, kept(rate, self.uniform(shapes[self.kind], x)))
 
 
 class EmbeddingDropout(Regularizer):
@@ -49,7 +49,7 @@ class EmbeddingDropout(Regularizer):
     """
 
     def __init__(self, name: str, vocabulary: int):
-        super().__init__(name)
+        super().__init__(name, limits=RATE)
         self.name, self.vocabulary = name, vocabulary
 
     def forward(self, ids: Tensor, embedded: Tensor) -> Tensor:
@@ -57,8 +57,7 @@ class EmbeddingDropout(Regularizer):
         if not self.training:
             return embedded
         rate = self.value(self.name, embedded)
-        keep = 1 - (rate if rate.ndim == 0 else rate[0])
-        mask = (self.uniform((self.vocabulary,), embedded) < keep) / keep
+        mask = kept(rate if rate.ndim == 0 else rate[0], self.uniform((self.vocabulary,), embedded))
         return scale(embedded, mask[ids, None])
 
 

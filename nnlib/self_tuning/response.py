@@ -4,16 +4,18 @@ Paper: arXiv 1903.03088, section 3. Chapter: ``book/self_tuning.ipynb``.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from nnlib.plain import why_not_plain
 from nnlib.self_tuning.hyperparameters import Hyperparameter, Space
 from nnlib.self_tuning.layers import Response, ResponseConv2d, ResponseEmbedding, ResponseLinear
 from nnlib.self_tuning.lstm import LSTM, ResponseLSTM
-from nnlib.self_tuning.setting import Setting, set_values, share
+from nnlib.self_tuning.setting import Setting, limits_of, set_values, share
 
 KINDS = {
     nn.Linear: ResponseLinear,
@@ -35,7 +37,7 @@ def respond(
     """The best-response version of a network; it copies the network's weights.
 
     Linear, Conv2d, Embedding and LSTM layers answer to the hyperparameters; all else stays as it is (a normalisation
-    layer has the same weights for every value).
+    layer has the same weights for every value). So does a layer whose weights require no gradient: it stays frozen.
 
     Args:
         network: Ordinary network; regularisers of this package in it get their values from the tuner.
@@ -49,7 +51,8 @@ def respond(
         A module that is called like the network.
 
     Raises:
-        ValueError: where no layer can answer, two share a weight, or one is of a kind that can't (its message says so).
+        ValueError: where no layer can answer, two share a weight, one carries hooks or is of a kind that can't (its
+            message says so), or a regulariser can't have all values of a hyperparameter's range.
 
     Source: arXiv 1903.03088, section 3.2. Chapter: ``book/self_tuning.ipynb``.
 
@@ -67,19 +70,39 @@ def respond(
     names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
     if len(names) > len(list(network.parameters())):
         raise ValueError("two layers of the network share a weight: let one layer hold it and the other read it")
-    n = len(hypers)
-    network = replace(copy.deepcopy(network), lambda x: KINDS[type(x)](x, n, gate_std, generator), tuple(KINDS))
+    space, n = Space(hypers, fixed), len(hypers)
+    _check_limits(network, space)
+    for name, layer in network.named_modules():
+        if _answers(layer) and (why := why_not_plain(layer, known=(LSTM,))):
+            raise ValueError(f"layer {name!r} has no response: {why}")
+    network = replace(copy.deepcopy(network), lambda x: KINDS[type(x)](x, n, gate_std, generator), _answers)
     if not any(isinstance(layer, Response) for layer in network.modules()):
         raise ValueError("the network has no Linear, Conv2d, Embedding or LSTM layer that could answer")
-    return BestResponse(network, Space(hypers, fixed))
+    return BestResponse(network, space)
 
 
-def replace(network: nn.Module, make: Callable[[nn.Module], nn.Module], kinds: tuple[type, ...]) -> nn.Module:
-    """Put ``make(layer)`` in the place of each layer whose type is among ``kinds``; the network may be one itself."""
-    if type(network) in kinds:
+def _answers(layer: nn.Module) -> bool:
+    """Whether a layer's weights are trained and can be a function of hyperparameters."""
+    return type(layer) in KINDS and any(p.requires_grad for name, p in layer.named_parameters() if "weight" in name)
+
+
+def _check_limits(network: nn.Module, space: Space) -> None:
+    limits = limits_of(network)
+    ranges = {hyper.name: hyper.range for hyper in space.hypers} | {name: (v, v) for name, v in space.fixed.items()}
+    for name, (low, high) in ranges.items():
+        least, most = limits.get(name, (-math.inf, math.inf))
+        if not (least <= (-math.inf if low is None else low) and (math.inf if high is None else high) <= most):
+            raise ValueError(f"{name!r} must be from {least:g} to {most:g} in this network: got {(low, high)}")
+
+
+def replace(
+    network: nn.Module, make: Callable[[nn.Module], nn.Module], which: Callable[[nn.Module], bool]
+) -> nn.Module:
+    """Put ``make(layer)`` in the place of each layer that is one of those; the network may be one itself."""
+    if which(network):
         return make(network)
     for name, layer in list(network.named_modules()):
-        if type(layer) in kinds:
+        if which(layer):
             network.set_submodule(name, make(layer))
     return network
 
@@ -148,19 +171,25 @@ class BestResponse(nn.Module):
         """An ordinary network with the weights that answer to these values; its regularisers have these values too.
 
         Args:
-            values: By name, inside their ranges.
+            values: By name, inside their ranges, or on an end, as rounding may put what a tuner found.
             generator: Of the regularisers' masks from here on.
 
         Raises:
             ValueError: for names or values that the hyperparameters do not have.
         """
-        u = self.space.unconstrained(values, device=self.centre.device, dtype=self.centre.dtype)
+        inside, ends = self.space.inside(values)
+        u = self.space.unconstrained(inside, device=self.centre.device, dtype=self.centre.dtype)
         r = u - self.centre
         with torch.no_grad():
-            network = replace(copy.deepcopy(self.network), lambda layer: _plain(layer, r), tuple(KINDS.values()))
+            network = replace(copy.deepcopy(self.network), lambda layer: _plain(layer, r), _is_response)
         used = {name: float(value) for name, value in self.space.used(u).items()}
+        used |= {name: values[name] for name in ends}
         set_values(network, used, generator)
         return network.train(self.training)
+
+
+def _is_response(layer: nn.Module) -> bool:
+    return isinstance(layer, Response)
 
 
 def squared_norm(network: nn.Module) -> Tensor:
@@ -191,4 +220,6 @@ def _plain(layer: Any, r: Tensor) -> nn.Module:
         found = {"weight": weight} | ({} if bias is None else {"bias": bias})
     for name, tensor in found.items():
         getattr(plain, name).copy_(tensor)
+    if bias is not None and not layer.bias.requires_grad:
+        plain.bias.requires_grad_(False)
     return plain

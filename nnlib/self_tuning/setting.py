@@ -3,6 +3,7 @@
 Chapter: ``book/self_tuning.ipynb``.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,18 +53,24 @@ class Setting:
         return copy
 
 
+RATE = (0.0, 1.0)
+STRENGTH = (0.0, math.inf)
+
+
 class Regularizer(nn.Module):
     """A layer that is random in training and the identity in evaluation mode; it knows its hyperparameters by name.
 
     Args:
         names: Of the hyperparameters that it asks for.
+        limits: The smallest and the largest value that any of them may have.
     """
 
     setting: Setting
 
-    def __init__(self, *names: str):
+    def __init__(self, *names: str, limits: tuple[float, float] = STRENGTH):
         super().__init__()
         self.names = names
+        self.limits = dict.fromkeys(names, limits)
         self.setting = Setting()
 
     def value(self, name: str, like: Tensor, batch_dim: int | None = None) -> Tensor:
@@ -85,6 +92,9 @@ class Regularizer(nn.Module):
 def set_values(network: nn.Module, values: Mapping[str, float], generator: torch.Generator | None = None) -> None:
     """Give all regularisers of an ordinary network their hyperparameters.
 
+    Raises:
+        ValueError: for a value that a regulariser can't have, such as a dropout rate above 1.
+
     Args:
         network: Has regularisers of this package; changed in place.
         values: By name; those that no layer asks for are ignored (a loss may use them). Whole numbers for discrete
@@ -98,7 +108,27 @@ def set_values(network: nn.Module, values: Mapping[str, float], generator: torch
     [0.0, 2.0]
     """
     held = {name: torch.as_tensor(value, dtype=torch.float64, device="cpu") for name, value in values.items()}
+    for name, (low, high) in limits_of(network).items():
+        if name in held and not low <= held[name] <= high:
+            raise ValueError(f"{name!r} must be from {low:g} to {high:g}: got {held[name].item()}")
     share(network, Setting(held, generator=generator))
+
+
+def limits_of(network: nn.Module) -> dict[str, tuple[float, float]]:
+    """The smallest and the largest value, by name, that the network's regularisers can have."""
+    found: dict[str, tuple[float, float]] = {}
+    for module in network.modules():
+        limits = getattr(module, "limits", None)
+        for name, (low, high) in limits.items() if isinstance(limits, dict) else ():
+            before = found.get(name, (-math.inf, math.inf))
+            found[name] = max(low, before[0]), min(high, before[1])
+    return found
+
+
+def kept(rate: Tensor, uniform: Tensor) -> Tensor:
+    """Inverted dropout's factor: 1 / (1 - rate) with probability 1 - rate, else 0; at rate 1 always 0, as torch's."""
+    keep = 1 - rate
+    return (uniform < keep) / keep.clamp(min=torch.finfo(uniform.dtype).tiny)
 
 
 def scale(x: Tensor, factor: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from nnlib.descent import descend
-from nnlib.self_tuning.batches import batches
+from nnlib.self_tuning.batches import batches, following
 from nnlib.self_tuning.setting import set_values
 from nnlib.training import Split
 
@@ -42,14 +42,14 @@ def train(
     Args:
         network: Its regularisers get their values here.
         training_loss: ``training_loss(outputs, targets, values)``, as for ``SelfTuner``; values are floats.
-        data: A split, or an endless iterable of batches.
+        data: A split, or an iterable of batches, pairs (x, y), that has enough of them.
         schedule: Values by name, or a function of the step (from 0) that returns them.
         steps: Number of steps.
         lr: Learning rate.
         batch_size: Where the data is a split.
         optimizer: ``optimizer(parameters, lr=lr)``.
         clip: Largest norm of the gradient, or None.
-        evaluate: Called with the network; what it returns by name joins the row.
+        evaluate: Called with the network; what it returns by name joins the row, under names of its own.
         evaluate_every: Steps between two rows.
         seed: Of batches and masks.
 
@@ -58,6 +58,7 @@ def train(
 
     Raises:
         NonFiniteLoss: at the first step whose loss is infinite or not a number, naming it.
+        ValueError: where the batches end before the steps do, or a regulariser can't have a value.
 
     >>> from nnlib.self_tuning import Dropout
     >>> data = Split(torch.ones(8, 2), torch.ones(8, 1))
@@ -79,7 +80,7 @@ def train(
 
     def loss() -> Tensor:
         nonlocal values
-        x, y = next(stream)
+        x, y = following(stream, step, steps, "training")
         if values_at is not None:
             values = values_at(step)
             set_values(network, values, masks)
@@ -91,8 +92,19 @@ def train(
         step = done
         if done % evaluate_every == 0 or done == steps:
             row = {"step": done, "train_loss": value.item()} | {name: float(v) for name, v in values.items()}
-            rows.append(row | (evaluate(network) if evaluate is not None else {}))
+            rows.append(joined(row, evaluate(network) if evaluate is not None else {}))
 
     looked_at = {*range(evaluate_every, steps + 1, evaluate_every)}
     descend(loss, optimizer(network.parameters(), lr=lr), steps, clip=clip, after=after, look_at=looked_at)
     return rows
+
+
+def joined(row: dict[str, Any], found: Mapping[str, float], free: Iterable[str] = ()) -> dict[str, Any]:
+    """A row with what an evaluation found, which must not take the place of anything but of ``free`` names.
+
+    Raises:
+        ValueError: where it would.
+    """
+    if taken := (set(row) - set(free)) & set(found):
+        raise ValueError(f"evaluate must return names of its own: {', '.join(sorted(taken))} are taken")
+    return {**row, **found}

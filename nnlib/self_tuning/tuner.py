@@ -7,8 +7,7 @@ Delta-STN: Bae and Grosse (NeurIPS 2020, arXiv 2010.13514). Chapter: ``book/self
 """
 
 import math
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,10 +17,10 @@ from torch.optim import Adam, Optimizer
 
 from nnlib.modes import NonFiniteLoss
 from nnlib.self_tuning import losses
-from nnlib.self_tuning.batches import batches, mean_loss, number_of_examples
+from nnlib.self_tuning.batches import Batches, batches, following, mean_loss, number_of_examples, pair
 from nnlib.self_tuning.hyperparameters import inverse_softplus
 from nnlib.self_tuning.response import BestResponse
-from nnlib.self_tuning.train import Evaluate, momentum_sgd
+from nnlib.self_tuning.train import Evaluate, joined, momentum_sgd
 from nnlib.training import Split
 
 VARIANTS = ("delta", "stn")
@@ -110,6 +109,8 @@ class SelfTuner:
         self.order = torch.Generator("cpu").manual_seed(seed)  # of batches
         model.setting.generator = self.generator
         self.steps = 0
+        self.streams: dict[str, Batches] = {}  # of splits, so that a second ``fit`` goes on where the first ended
+        self.found: dict[str, Any] = {}  # where those of a loaded state stood
         self._centre()
 
     @property
@@ -126,36 +127,52 @@ class SelfTuner:
         """One step of all weights on a batch; returns the training loss at the unperturbed values (for STN, perturbed).
 
         Raises:
-            NonFiniteLoss: where that loss is infinite or not a number.
+            NonFiniteLoss: where a loss is infinite or not a number; the weights have not gone down it.
+            ValueError: for a batch that is no pair (x, y).
         """
+        batch = pair(batch, self.steps + 1, "training")
         self.model.train()
         eps = self.sigma.detach() * self._noise(batch)  # (B, n)
         u = self.u.detach()
         if self.variant == "stn":
             loss = losses.perturbed(self.model, self.training_loss, batch, u + eps)
+            value = self._finite(loss, self.steps + 1, "training", "lower the learning rate")
             step_down(loss, [self.base_optimizer, self.response_optimizer], self.clip)
         else:
             loss = losses.unperturbed(self.model, self.training_loss, batch, u)
+            value = self._finite(loss, self.steps + 1, "training", "lower the learning rate")
             step_down(loss, [self.base_optimizer], self.clip)
             teaching = losses.linear(self.model, self.training_loss, batch, u + eps)
+            self._finite(teaching, self.steps + 1, "response's training", "lower the learning rate or sigma")
             step_down(teaching, [self.response_optimizer], self.clip)
         self.steps += 1
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NonFiniteLoss(self.steps, value)
         return value
 
     def validation_step(self, batch: Split) -> float:
-        """One step of the hyperparameters, and of sigma where it is tuned; returns the validation loss of the batch."""
+        """One step of the hyperparameters, and of sigma where it is tuned; returns the validation loss of the batch.
+
+        Raises:
+            NonFiniteLoss: where that loss is infinite or not a number; the hyperparameters have not moved.
+            ValueError: for a batch that is no pair (x, y).
+        """
+        batch = pair(batch, self.steps, "validation")
         self.model.eval()
         u = self.u.expand(number_of_examples(batch), -1)  # (B, n)
         if self.entropy is not None:
             u = u + self.sigma * self._noise(batch)
         loss = losses.validation(self.model, self.validation_loss, batch, u)
+        value = self._finite(loss, self.steps, "validation", "are the validation data finite? Else lower hyper_lr")
         held_up = 0.0 if self.entropy is None else self.entropy * losses.entropy(self.sigma)
         step_down(loss - held_up, [self.hyper_optimizer])
         self._centre()
-        return loss.item()
+        return value
+
+    @staticmethod
+    def _finite(loss: Tensor, step: int, what: str, advice: str) -> float:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NonFiniteLoss(step, value, what, advice)
+        return value
 
     def _noise(self, batch: Split) -> Tensor:
         """A standard normal perturbation for each example, (B, n)."""
@@ -165,6 +182,50 @@ class SelfTuner:
         """Delta-STN's response is zero at the present hyperparameters; STN's stays where it is zero at u = 0."""
         if self.variant == "delta":
             self.model.centre.copy_(self.u.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes, so that a tuner made alike and given it goes on as this one would, bit for bit.
+
+        Also the state of torch's global generators, from which a network's own dropout draws.
+        """
+        return {
+            "variant": self.variant,
+            "hyperparameters": self.space.names,
+            "steps": self.steps,
+            "model": self.model.state_dict(),
+            "u": self.u.detach().clone(),
+            "rho": self.rho.detach().clone(),
+            "optimizers": [rule.state_dict() for rule in self._optimizers()],
+            "generators": [generator.get_state() for generator in (self.generator, self.order)],
+            "batches": {role: stream.state_dict() for role, stream in self.streams.items()} or self.found,
+            "random": torch.get_rng_state(),
+            "random on devices": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another tuner of the same network and hyperparameters stood.
+
+        Raises:
+            ValueError: for the state of another variant or of other hyperparameters.
+        """
+        for name, mine in (("variant", self.variant), ("hyperparameters", self.space.names)):
+            if name not in state or state[name] != mine:
+                raise ValueError(f"this state has the {name} {state.get(name)}, not {mine}")
+        self.model.load_state_dict(state["model"])
+        with torch.no_grad():
+            self.u.copy_(state["u"])
+            self.rho.copy_(state["rho"])
+        for rule, theirs in zip(self._optimizers(), state["optimizers"], strict=True):
+            rule.load_state_dict(theirs)
+        for generator, theirs in zip((self.generator, self.order), state["generators"], strict=True):
+            generator.set_state(theirs)
+        self.steps, self.streams, self.found = state["steps"], {}, state["batches"]
+        torch.set_rng_state(state["random"])
+        if state["random on devices"]:
+            torch.cuda.set_rng_state_all(state["random on devices"])
+
+    def _optimizers(self) -> list[Optimizer]:
+        return [self.base_optimizer, self.response_optimizer, self.hyper_optimizer]
 
     @torch.no_grad()
     def loss(self, batches: Iterable[Split]) -> float:
@@ -185,36 +246,49 @@ class SelfTuner:
         """Train for some steps; a validation step follows every ``train_steps``, the first after the warm-up.
 
         Args:
-            train: A split, drawn in batches without replacement, or an endless iterable of batches.
+            train: A split, drawn in batches without replacement (a second call goes on where the first ended), or an
+                iterable of pairs (x, y) that has enough of them, such as a ``DataLoader``.
             validation: The same, of data that the training steps never see.
             steps: Training steps.
             batch_size: Of both, where they are splits.
-            evaluate: Called after each validation step with the tuner; what it returns by name joins the row.
+            evaluate: Called after each validation step with the tuner; what it returns by name joins the row, where
+                ``validation_loss`` alone may take the place of what is there.
 
         Returns:
             A dict for each validation step: ``step`` (training steps so far), ``train_loss``, ``validation_loss`` (of
             one batch), each hyperparameter (as the training steps used it) and ``sigma <name>`` for its scale. Its
             ``step`` and hyperparameters are the schedule that ``replay`` takes.
+
+        Raises:
+            NonFiniteLoss: where a loss is infinite or not a number, naming which.
+            ValueError: where the batches end before the steps do.
         """
         if steps < 1:
             raise ValueError(f"steps must be positive: got {steps}")
-        train, validation = (
-            batches(part, batch_size, self.order) if isinstance(part, Split) else iter(part)
-            for part in (train, validation)
+        training, validating = (
+            self._stream(role, part, batch_size) for role, part in (("train", train), ("validation", validation))
         )
-        rows = []
-        for batch in islice(train, steps):
-            train_loss = self.training_step(batch)
+        rows: list[dict[str, Any]] = []
+        for done in range(steps):
+            train_loss = self.training_step(following(training, done, steps, "training"))
             if self.steps < self.warm_up or self.steps % self.train_steps:
                 continue
-            used = self.values
+            at = self.space.used(self.u)
+            used = {name: float(at[name]) for name in self.space.names}
             found = {"step": self.steps, "train_loss": train_loss}
-            found["validation_loss"] = self.validation_step(next(validation))
+            found["validation_loss"] = self.validation_step(following(validating, done, steps, "validation"))
             scales = {f"sigma {name}": scale for name, scale in zip(used, self.sigma.tolist(), strict=True)}
-            rows.append(found | used | scales)
-            if evaluate is not None:
-                rows[-1] |= evaluate(self)
+            rows.append(
+                joined(found | used | scales, {} if evaluate is None else evaluate(self), free=["validation_loss"])
+            )
         return rows
+
+    def _stream(self, role: str, data: Split | Iterable[Any], batch_size: int | None) -> Iterator[Any]:
+        if not isinstance(data, Split):
+            return iter(data)
+        before = self.streams[role].state_dict() if role in self.streams else self.found.get(role)
+        self.streams[role] = batches(data, batch_size, self.order).goes_on(before)
+        return self.streams[role]
 
 
 def step_down(loss: Tensor, optimizers: list[Optimizer], clip: float | None = None) -> None:
@@ -225,9 +299,12 @@ def step_down(loss: Tensor, optimizers: list[Optimizer], clip: float | None = No
         optimizers: Each has its own parameters.
         clip: Largest norm of the gradient over all of them, or None.
     """
-    parameters = [p for rule in optimizers for group in rule.param_groups for p in group["params"]]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
+    every = [p for rule in optimizers for group in rule.param_groups for p in group["params"]]
+    parameters = [p for p in every if p.requires_grad]
+    if not loss.requires_grad:
+        raise ValueError("the loss depends on nothing that is trained here: is any layer of the network called?")
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        parameter.grad = gradient  # None for a layer that was not called: it stays as it is
     if clip is not None:
         nn.utils.clip_grad_norm_(parameters, clip)
     for rule in optimizers:

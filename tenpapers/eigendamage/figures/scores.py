@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from nnlib.curvature import Eigenbasis, factors
 from nnlib.eigendamage import choose, eigenbases, importance
-from nnlib.eigendamage.plain import layer_of
+from nnlib.plain import layer_of
 from tenpapers.eigendamage.measure import BATCH
 from tenpapers.eigendamage.workloads import WORKLOADS, trained
 from tenpapers.page.look import describe, stack

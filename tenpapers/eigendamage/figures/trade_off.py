@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from nnlib.eigendamage import METHODS, prunable
-from nnlib.eigendamage.plain import layer_of
+from nnlib.plain import layer_of
 from tenpapers.eigendamage import runs as tables
 from tenpapers.eigendamage.workloads import WORKLOADS
 from tenpapers.page.look import COLORS, describe, stack, style

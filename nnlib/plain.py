@@ -1,7 +1,7 @@
 """Does a layer compute what its class says? Only then may its weights be cut, rotated, or read as a matrix.
 
-A subclass, a parametrisation, a hook or a forward of the instance's own may compute anything.
-Chapter: ``book/eigendamage.ipynb``.
+A subclass, a parametrisation, a hook or a forward of the instance's own may compute anything. Shared by methods that
+cut or replace layers: ``eigendamage`` and ``self_tuning``.
 """
 
 from collections import Counter
@@ -28,16 +28,18 @@ def layer_of(model: nn.Module, name: str) -> Layer:
     return layer
 
 
-def why_not_plain(layer: nn.Module) -> str | None:
-    """What makes a layer of torch another function than its class's own, or None.
+def why_not_plain(layer: nn.Module, known: tuple[type[nn.Module], ...] = ()) -> str | None:
+    """What makes a layer of torch, or of a ``known`` class, another function than its class's own, or None.
 
-    >>> why_not_plain(nn.Linear(2, 2)), why_not_plain(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
-    (None, 'its class is ParametrizedLinear, of which nothing is known but that Linear is above it')
+    >>> why_not_plain(nn.Linear(2, 2))
+    >>> why_not_plain(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))[:59]
+    'its class is torch.nn.utils.parametrize.ParametrizedLinear,'
     """
     kind = type(layer)
-    if not kind.__module__.startswith("torch.nn.modules."):
+    if not kind.__module__.startswith("torch.nn.modules.") and kind not in known:
         above = next((base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules.")), nn.Module)
-        return f"its class is {kind.__name__}, of which nothing is known but that {above.__name__} is above it"
+        name = f"{kind.__module__}.{kind.__name__}"
+        return f"its class is {name}, of which nothing is known but that {above.__name__} is above it"
     if "forward" in vars(layer):
         return f"this {kind.__name__} has a forward of its own"
     for where in HOOKS:
