@@ -45,6 +45,7 @@ long: $(PEERS)   ## what test leaves out: a thousand bad inputs a call; every mu
 	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python -m pytest -n 2 tests/nnlib/test_bad_input.py --hypothesis-profile=long
 	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python tools/mutate.py
 	$(FIXED) $(BIN)/python tools/fuzz_lipschitz.py --networks 100000
+	$(FIXED) $(BIN)/python benchmarks/timm_models.py
 
 nbval: $(READY)  ## only: every notebook run again and compared with what is committed
 	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python -m pytest -n 2 tests/notebooks -k again

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = {  # in each house a part may import what stands on a line above its own; on the last line, papers and chapters
     "nnlib": [
         ["arguments"],
-        ["modes", "cholesky"],
+        ["modes", "cholesky", "plain"],
         ["descent"],
         ["training"],
         ["curvature", "lipschitz", "bayes", "models"],
