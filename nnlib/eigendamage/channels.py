@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from nnlib.eigendamage.moves import moves_of
 from nnlib.eigendamage.rules import Rule, all_of, refused, rule
 from nnlib.eigendamage.trace import NORMS, Constant, Graph, Node, Value, normalisation
 from nnlib.plain import layer_of, why_not_plain
@@ -98,6 +99,8 @@ class _Plan:
             lost = self._lost_in(node)
             unknown = [value for value in node.tensors() if isinstance(value, Constant) and not value.known]
             layer = self.modules[node.name] if node.kind == "layer" else None
+            if lost and node.where in self.modules and moves_of(self.modules[node.name if layer else node.where]):
+                raise ValueError(f"{node.where!r} has zeros for filters that went before: prune the original, by more")
             if unknown and anything:
                 raise refused(node, "it reads what torch does not show how it came about, as by autograd.Function")
             if node.kind == "output":
@@ -263,13 +266,12 @@ class _Plan:
         if value not in self.rules:
             return own
         found = self.rules[value]
-        masks = [self.held(operand) for operand in found.ins]
         if value in self.movable:
-            known = found.zero and found.kind == "same"
-            return own | masks[0] if known else own
+            return own | self.held(found.ins[0]) if found.zero and found.kind == "same" else own
         if found.kind == "cat":
-            return torch.cat(masks)
-        return masks[0].repeat_interleave(found.times) if found.kind == "spread" else masks[0]
+            return torch.cat([self.held(operand) for operand in found.ins])
+        mask = self.held(found.ins[0])  # the operands of a sum will have the same
+        return mask.repeat_interleave(found.times) if found.kind == "spread" else mask
 
     def _settle(self, places: dict[Place, list[tuple]]) -> bool:
         """Ask for zeros where operands of a sum, or a place in two modes, differ; whether anything was asked."""

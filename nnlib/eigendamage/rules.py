@@ -21,8 +21,8 @@ KEEP_ZERO = set(
     "float double half bfloat16 type type_as view_as Identity Dropout Dropout2d Upsample ReLU ReLU6 LeakyReLU ELU GELU "
     "SiLU Mish Hardswish Tanh MaxPool2d AvgPool2d AdaptiveAvgPool2d AdaptiveMaxPool2d alias data".split()
 )
-OTHERS = set("sigmoid hardsigmoid softplus exp logsigmoid hardtanh clamp Sigmoid Hardsigmoid Softplus Hardtanh".split())
-OVER_POSITIONS = {"mean": True, "sum": True, "amax": True, "amin": True, "squeeze": True, "softmax": False}
+OTHERS = set("sigmoid hardsigmoid softplus hardtanh Sigmoid Hardsigmoid Softplus Hardtanh".split())
+OVER_POSITIONS = {"mean", "sum", "amax", "amin", "squeeze"}
 SUMS = {"add", "__radd__", "sub", "__rsub__"}
 PRODUCTS = {"mul", "__rmul__", "div"}
 JOINS = {"cat", "concat", "concatenate"}
@@ -78,7 +78,7 @@ def rule(node: Node, removed: Sequence[Value]) -> Rule:
         dims = node.kwargs.get("dim", args[1:] if name == "squeeze" else args[1] if len(args) > 1 else ())
         dims = tree_leaves(dims)
         if dims and all(isinstance(d, int) and d % len(operand.shape) >= 2 for d in dims):
-            return Rule("same", out, (operand,), OVER_POSITIONS[name], name=name)
+            return Rule("same", out, (operand,), name=name)
         raise refused(node, f"only a {name} over positions leaves the channels")
     if name == "unsqueeze" and args[1] % (len(operand.shape) + 1) >= 2:
         return Rule("same", out, (operand,), name=name)
@@ -86,9 +86,16 @@ def rule(node: Node, removed: Sequence[Value]) -> Rule:
         if len(args[1]) >= 2 and not any(part is Ellipsis for part in args[1]) and out.shape[1:2] == operand.shape[1:2]:
             return Rule("same", out, (operand,), name=name)
     if name == "pad" and len(args[1]) <= 2 * (len(operand.shape) - 2):
-        return Rule("same", out, (operand,), not any((args[3:], node.kwargs.get("value"))), name=name)
-    if name == "pow" and isinstance(args[1], int | float):
-        return Rule("same", out, (operand,), args[1] > 0, name=name)
+        if args[3:] in ([], [None], [0]) and not node.kwargs.get("value"):
+            return Rule("same", out, (operand,), name=name)
+    if name == "pow" and isinstance(args[1], int | float) and args[1] > 0:
+        return Rule("same", out, (operand,), name=name)
+    if name in ("clamp", "clip", "clamp_min", "clamp_max"):
+        given = [*args, None, None]  # clamp_max has its end where the others have their first
+        low = node.kwargs.get("min", given[3 if name == "clamp_max" else 1])
+        high = node.kwargs.get("max", given[1 if name == "clamp_max" else 2])
+        if (low is None or low <= 0) and (high is None or high >= 0):
+            return Rule("same", out, (operand,), name=name)
     raise refused(node)
 
 
@@ -107,8 +114,10 @@ def _both(node: Node, args: list, out: Value, removed: Sequence[Value], name: st
     shapes = [arg.shape for arg in tensors]
     divided = name == "div" and args[1] in removed
     if name in SUMS:
-        if len(tensors) == 1 and isinstance(args[0], Value):
-            return Rule("same", out, (args[0],), False, name=name)
+        if len(tensors) == 1 and any(arg is not tensors[0] and arg == 0 for arg in args):
+            return Rule("same", out, (removed[0],), name=name)  # the start of sum([...])
+        if len(tensors) == 1:
+            raise refused(node, "it makes other numbers of channels that are zero")
         if len(tensors) == 2 and shapes[0] == shapes[1]:
             return Rule("sum", out, tuple(tensors), name=name)
         raise refused(node, "only tensors of the same shape may be added")

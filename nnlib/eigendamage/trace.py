@@ -33,10 +33,12 @@ SINGLE = (
 )
 # What may be asked of a tensor without looking at its numbers.
 METADATA = set(
-    "size dim shape ndim dtype device layout requires_grad is_cuda is_leaf is_nested is_sparse is_quantized numel "
-    "nelement stride storage_offset is_contiguous is_floating_point is_complex is_same_size __len__ ndimension "
-    "element_size grad_fn names get_device is_meta is_cpu itemsize nbytes is_mps is_xpu is_mkldnn __hash__ is_tensor "
-    "is_grad_enabled _version requires_grad_ is_signed is_inference grad is_pinned is_shared type".split()
+    "size dim shape ndim ndimension dtype device layout requires_grad requires_grad_ grad grad_fn is_leaf names numel "
+    "nelement itemsize nbytes element_size stride storage_offset data_ptr untyped_storage get_device type dim_order "
+    "is_cuda is_cpu is_meta is_mps is_xpu is_mkldnn is_nested is_sparse is_sparse_csr is_quantized is_contiguous "
+    "is_floating_point is_complex is_signed is_conj is_neg is_inference is_pinned is_shared is_same_size is_set_to "
+    "is_tensor is_grad_enabled result_type can_cast broadcast_shapes _version _is_view "
+    "_has_compatible_shallow_copy_type __len__ __hash__ __repr__ __str__ __format__ register_hook retain_grad".split()
 )
 FACTORIES = {"new_empty", "new_zeros", "new_ones", "new_full"}  # of x they take the dtype and device alone
 
@@ -200,7 +202,9 @@ class Recorder(TorchFunctionMode):
     def _of(self, tensor: Tensor) -> Value | Constant:
         with torch._C.DisableTorchFunction():
             shape = tensor.shape
-        return self.values.get(id(tensor)) or self.constants.get(id(tensor), Constant(shape, known=False))
+        return self.values.get(id(tensor)) or self.constants.get(
+            id(tensor), Constant(shape, known=isinstance(tensor, nn.Parameter))
+        )
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -217,7 +221,7 @@ class Recorder(TorchFunctionMode):
             for tensor in made:
                 self.constants.setdefault(id(tensor), Constant(tensor.shape))
             self.alive += made
-        elif made or result is None:
+        elif made or (result is None and name not in METADATA):
             where = self.stack[-1][0] if self.stack else ""
             result = self._note(Node("function", name, refs[0], refs[1], [], where), result, made)
         elif name not in METADATA and self.stack:
@@ -274,7 +278,7 @@ class Recorder(TorchFunctionMode):
                 same = any(output is tensor for tensor in given)
                 with torch._C.DisableTorchFunction():
                     shown = output.view_as(output) if same else output  # another object: the layer may fill it
-                shown = self._note(node, shown, [shown])
+                shown = self._note(node, shown, [leaf for leaf in tree_leaves(shown) if isinstance(leaf, Tensor)])
                 if same and getattr(module, "inplace", False):
                     self.values[id(output)] = node.out[0]
                 return shown

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 from torch.nn.utils import prune as torch_prune
+from torch.utils.checkpoint import checkpoint
 
 from nnlib.eigendamage import METHODS, Bottleneck, bottleneck, filter_scores, prunable, prune, remove_filters
 from nnlib.eigendamage.trace import norms, trace
@@ -164,6 +165,17 @@ class Dense(nn.Module):
         return {"logits": self.head(pooled(torch.cat(features, dim=-3)))}
 
 
+class Masked(nn.Module):
+    """An argument that is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.c = conv(6, 6)
+
+    def forward(self, x, mask=None):
+        return self.c(input=x if mask is None else x * mask)
+
+
 class Mnist(nn.Module):
     """torch's own example, with functions for all that has no weights."""
 
@@ -208,6 +220,13 @@ RIGHT = {
     "padded": lambda: Net(lambda net, x: pooled(net.b(F.pad(x, (1, 1)))), b=conv(6, 6)),
     "flattened positions": lambda: Net(lambda net, x: x.flatten(2).mean(-1)),
     "autograd.Function": lambda: Net(lambda net, x: pooled(Function.apply(x))),
+    "sum of a list": lambda: Net(lambda net, x: pooled(sum([net.b(x), x, net.c(x)])), b=conv(6, 6), c=conv(6, 6)),
+    "clamped": lambda: Net(lambda net, x: pooled(x.clamp(min=-1, max=6).clamp_min(0) ** 2)),
+    "checkpointed": lambda: Net(
+        lambda net, x: pooled(checkpoint(lambda y: F.relu(net.b(y)), x, use_reentrant=False)), b=conv(6, 6)
+    ),
+    "keyword and None": lambda: Net(lambda net, x: pooled(net.b(x, mask=None)), b=Masked()),
+    "compared with a network around": lambda: nn.DataParallel(Mnist()),
     "aten": lambda: Net(lambda net, x: pooled(torch.ops.aten.relu(x))),
     "contiguous": lambda: Net(lambda net, x: pooled(x).contiguous()),
     "conv with a bottleneck behind": lambda: Net(
@@ -241,6 +260,34 @@ def tensors(output):
     return (
         list(output.values()) if isinstance(output, dict) else [output] if isinstance(output, torch.Tensor) else output
     )
+
+
+class Held:
+    """An object that torch does not take apart."""
+
+    def __init__(self, **kept):
+        vars(self).update(kept)
+
+
+@pytest.mark.parametrize("wrap", [lambda y, x: (y, x), lambda y, x: {"y": y, "x": [x]}, lambda y, x: Held(y=y, x=x)])
+def test_channels_that_are_seen_from_outside_do_not_go(wrap):
+    """Breaks if an output that is no tensor is skipped."""
+
+    class Seen(Mnist):
+        def forward(self, x):
+            x = self.a(x)
+            return wrap(self.head(self.fc(F.max_pool2d(self.b(x), 2).flatten(1))), x)
+
+    with pytest.raises(ValueError, match="output would lose channels: leave out the layer behind it, 'a'"):
+        remove_filters(built(Seen), images(), {"a": KEEP})
+    remove_filters(built(Seen), images(), {"b": KEEP[:5]})
+
+
+def test_a_network_that_has_lost_filters_with_zeros_in_sums_is_named():
+    x = images()
+    pruned = remove_filters(model := built(lambda: Residual(nn.Identity())), x, some(model, x))
+    with pytest.raises(ValueError, match="prune the original, by more"):
+        prune(pruned, x, "Magnitude", 0.3)
 
 
 def some(model, x, seed=0):
@@ -356,6 +403,14 @@ REFUSED = {  # what is read, and more layers
     "parameter added": (lambda net, x: pooled(x + net.head.weight[:1, :, None, None]), "same shape"),
     "parameter scales": (lambda net, x: pooled(x * net.head.weight[0][:, None, None]), "'mul'"),
     "set in place": (lambda net, x: pooled(put(x)), "'__setitem__'"),
+    "plus a number": (lambda net, x: pooled(net.b(1 - x)), "'__rsub__'.*zero"),
+    "noise": (lambda net, x: pooled(x + torch.randn_like(x)), "'randn_like'"),
+    "pool with indices": (lambda net, x: pooled(F.max_pool2d(x, 2, return_indices=True)[0]), "max_pool2d"),
+    "norm of all": (lambda net, x: F.normalize(pooled(x)), "'normalize'"),
+    "layer.forward": (lambda net, x: pooled(net.b.forward(x)), "'conv2d'"),
+    "numpy": (lambda net, x: pooled(torch.from_numpy(x.numpy())), "looks at numbers"),
+    "group norm": (lambda net, x: pooled(nn.GroupNorm(2, 6).double()(x)), "'group_norm'"),
+    "vmap": (lambda net, x: pooled(torch.vmap(lambda y: y * 2)(x)), "autograd.Function"),
     "stack": (lambda net, x: torch.stack([pooled(x)] * 2).mean(0), "'stack'"),
 }
 
