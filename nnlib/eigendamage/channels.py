@@ -59,12 +59,13 @@ class _Plan:
         self.graphs, self.surgery = graphs, Surgery()
         model = graphs[0].modules[""]
         self.modules = graphs[0].modules
-        self.device = next(model.parameters()).device
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         called = {name: None for graph in graphs for name in graph.calls}
         if missing := set(kept) - set(called):
             names = ", ".join(name for name in called if name)
             raise ValueError(f"the model does not call {', '.join(sorted(missing))}: its layers are {names}")
-        self.kept = {name: self._checked(name, mask) for name, mask in kept.items() if not mask.all()}
+        masks = {name: self._checked(name, mask) for name, mask in kept.items()}
+        self.kept = {name: mask for name, mask in masks.items() if not mask.all()}
         self.rules: dict[Value, Rule] = {}
         before = None
         while before != (before := {name: mask.tolist() for name, mask in self.surgery.inputs.items()}):

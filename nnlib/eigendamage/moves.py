@@ -29,7 +29,7 @@ class Fill(nn.Module):
         self.register_buffer("places", present.nonzero()[:, 0])
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x), self.channels, *x.shape[2:]).index_copy(1, self.places, x)
+        return x.new_zeros(len(x), self.channels, *x.shape[2:]).index_copy(1, self.places.to(x.device), x)
 
 
 class Take(nn.Module):
@@ -51,7 +51,7 @@ class Take(nn.Module):
         self.register_buffer("places", kept.nonzero()[:, 0])
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.index_select(1, self.places)
+        return x.index_select(1, self.places.to(x.device))
 
 
 class Moved:
@@ -71,7 +71,7 @@ class Moved:
 
     def move(self, x: Tensor) -> Tensor:
         for step in self.steps:
-            x = step.to(x.device)(x)
+            x = step(x)
         return x
 
     def __call__(self, module: nn.Module, args: Any, other: Any) -> Any:

@@ -101,7 +101,17 @@ def prune(
         raise ValueError(f"method must be one of {', '.join(METHODS)}: got {method!r}")
     if ekfac and method != "EigenDamage":
         raise ValueError(f"ekfac is about EigenDamage's eigenvalues: got it with {method!r}")
+    if not isinstance(x, Tensor) or not len(x):
+        given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"x must be a tensor of at least one example: got {given}")
+    if method not in ("Magnitude", "NN Slimming") and torch.is_inference_mode_enabled():
+        raise ValueError(f"{method} needs gradients: call prune outside of torch.inference_mode")
     names = prunable(model, x) if layers is None else list(layers)
+    order = _called(model, x)
+    for name in names:
+        layer_of(model, _core(model, name))  # is there, and exactly what it seems
+        if name not in order:
+            raise ValueError(f"the model does not call {name!r}: its layers are {', '.join(order)}")
     if not names:
         raise ValueError(
             "there is no layer to prune: before the last, no nn.Linear or nn.Conv2d without groups is called"
@@ -123,9 +133,17 @@ def prunable(model: nn.Module, x: Tensor) -> list[str]:
     >>> prunable(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 3))
     ['0']
     """
+    whole = blocks(model)
+    return [name for name in _called(model, x) if name in whole or isinstance(model.get_submodule(name), Bottleneck)][
+        :-1
+    ]
+
+
+def _called(model: nn.Module, x: Tensor) -> list[str]:
+    """Names of all convolutions, linear layers and bottlenecks in the order in which they run."""
     inside = {id(part) for layer in model.modules() if isinstance(layer, Bottleneck) for part in layer}
-    layers = {name: layer for name, layer in blocks(model).items() if id(layer) not in inside}
-    layers |= {name: layer for name, layer in model.named_modules() if isinstance(layer, Bottleneck)}
+    kinds = nn.Linear | nn.Conv2d | Bottleneck
+    layers = {n: layer for n, layer in model.named_modules() if isinstance(layer, kinds) and id(layer) not in inside}
     order: list[str] = []
     handles = [layer.register_forward_hook(lambda *_, name=name: order.append(name)) for name, layer in layers.items()]
     try:
@@ -134,7 +152,7 @@ def prunable(model: nn.Module, x: Tensor) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    return list(dict.fromkeys(order))[:-1]
+    return list(dict.fromkeys(order))
 
 
 def _filters(model, x, method, names, damping, statistics, select) -> Pruned:
@@ -162,12 +180,9 @@ def _eigendamage(model, x, names, ekfac, statistics, select) -> Pruned:
     """Prune rows and columns of every layer's rotated weights."""
     cores, shared = {name: _core(model, name) for name in names}, tied(model)
     for core in cores.values():
-        layer_of(model, core)  # is exactly what it seems
         if other := shared.get(f"{core}.weight"):
             raise ValueError(f"{core}.weight is shared with {other}: its layer can't become a bottleneck")
     bases = eigenbases(model, x, list(cores.values()), ekfac=ekfac, **statistics)
-    if missing := [core for core in cores.values() if core not in bases]:
-        raise ValueError(f"the model does not call {', '.join(missing)}: leave them out of `layers`")
     found = {}
     for name, core in cores.items():
         theta = importance(layer_of(model, core).weight.detach().to(bases[core].Q_A.dtype), bases[core])

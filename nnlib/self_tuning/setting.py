@@ -109,8 +109,8 @@ def set_values(network: nn.Module, values: Mapping[str, float], generator: torch
     """
     held = {name: torch.as_tensor(value, dtype=torch.float64, device="cpu") for name, value in values.items()}
     for name, (low, high) in limits_of(network).items():
-        if name in held and not low <= held[name] <= high:
-            raise ValueError(f"{name!r} must be from {low:g} to {high:g}: got {held[name].item()}")
+        if name in held and not (low <= held[name].min() and held[name].max() <= high):
+            raise ValueError(f"{name!r} must be from {low:g} to {high:g}: got {values[name]}")
     share(network, Setting(held, generator=generator))
 
 

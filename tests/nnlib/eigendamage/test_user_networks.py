@@ -534,6 +534,8 @@ def test_half_precision_is_pruned(method, dtype):
 
 def test_bad_input_is_named():
     model, x = built(lambda: Residual(nn.Identity())), images()
+    with_spare = copy.deepcopy(model)
+    with_spare.spare = nn.Linear(6, 4).double()
     for method in METHODS:
         with pytest.raises(ValueError, match="nope"):
             prune(model, x, method, layers=["nope"])
@@ -541,6 +543,13 @@ def test_bad_input_is_named():
             prune(model, x, method, layers=[])
     with pytest.raises(ValueError, match="no layer to prune"):
         prune(nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten(), nn.Linear(24, 2)).double(), x[:, :, 0])
+        with pytest.raises(ValueError, match="does not call 'spare'"):
+            prune(with_spare, x, method, layers=["a", "spare"])
+        for inputs in (x[:0], [1.0], None):
+            with pytest.raises(ValueError, match="x must be a tensor of at least one example"):
+                prune(model, inputs, method)
+    with pytest.raises(ValueError, match="has 6 filters of which some must stay"):
+        remove_filters(model, x, {"a": torch.ones(5, dtype=torch.bool)})
     broken = copy.deepcopy(model)
     broken.convs[0].weight.data[0] = float("nan")
     with pytest.raises(ValueError, match=r"weights of layer 'convs.0'"):
