@@ -32,7 +32,7 @@ class Batches:
 
     def __init__(self, split: Split, batch_size: int | None, generator: torch.Generator):
         n = len(split.y)
-        if batch_size is None or not 1 <= batch_size <= n:
+        if not isinstance(batch_size, int) or not 1 <= batch_size <= n:
             raise ValueError(f"batch_size must be from 1 to the {n} examples: got {batch_size}")
         self.split, self.batch_size, self.generator = split, batch_size, generator
         self.order, self.position = torch.empty(0, dtype=torch.int64, device="cpu"), 0

@@ -183,7 +183,11 @@ class BestResponse(nn.Module):
         with torch.no_grad():
             network = replace(copy.deepcopy(self.network), lambda layer: _plain(layer, r), _is_response)
         used = {name: float(value) for name, value in self.space.used(u).items()}
-        used |= {name: values[name] for name in ends}
+        used |= {
+            hyper.name: float(hyper.used(torch.tensor(float(values[hyper.name]), dtype=torch.float64)))
+            for hyper in self.space.hypers
+            if hyper.name in ends
+        }
         set_values(network, used, generator)
         return network.train(self.training)
 

@@ -6,6 +6,7 @@ STN: MacKay, Vicol, Lorraine, Duvenaud and Grosse (ICLR 2019, arXiv 1903.03088),
 Delta-STN: Bae and Grosse (NeurIPS 2020, arXiv 2010.13514). Chapter: ``book/self_tuning.ipynb``.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -184,7 +185,7 @@ class SelfTuner:
             self.model.centre.copy_(self.u.detach())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes, so that a tuner made alike and given it goes on as this one would, bit for bit.
+        """A copy of all that changes: a tuner made alike and given it goes on as this one would, bit for bit.
 
         Also the state of torch's global generators, from which a network's own dropout draws.
         """
@@ -192,10 +193,11 @@ class SelfTuner:
             "variant": self.variant,
             "hyperparameters": self.space.names,
             "steps": self.steps,
-            "model": self.model.state_dict(),
+            "model": copy.deepcopy(self.model.state_dict()),
             "u": self.u.detach().clone(),
             "rho": self.rho.detach().clone(),
-            "optimizers": [rule.state_dict() for rule in self._optimizers()],
+            "kinds of optimizers": self._kinds(),
+            "optimizers": copy.deepcopy([rule.state_dict() for rule in self._optimizers()]),
             "generators": [generator.get_state() for generator in (self.generator, self.order)],
             "batches": {role: stream.state_dict() for role, stream in self.streams.items()} or self.found,
             "random": torch.get_rng_state(),
@@ -206,9 +208,10 @@ class SelfTuner:
         """Go on where another tuner of the same network and hyperparameters stood.
 
         Raises:
-            ValueError: for the state of another variant or of other hyperparameters.
+            ValueError: for the state of another variant, of other hyperparameters or other optimisers.
         """
-        for name, mine in (("variant", self.variant), ("hyperparameters", self.space.names)):
+        asked = {"variant": self.variant, "hyperparameters": self.space.names, "kinds of optimizers": self._kinds()}
+        for name, mine in asked.items():
             if name not in state or state[name] != mine:
                 raise ValueError(f"this state has the {name} {state.get(name)}, not {mine}")
         self.model.load_state_dict(state["model"])
@@ -216,13 +219,16 @@ class SelfTuner:
             self.u.copy_(state["u"])
             self.rho.copy_(state["rho"])
         for rule, theirs in zip(self._optimizers(), state["optimizers"], strict=True):
-            rule.load_state_dict(theirs)
+            rule.load_state_dict(copy.deepcopy(theirs))
         for generator, theirs in zip((self.generator, self.order), state["generators"], strict=True):
             generator.set_state(theirs)
         self.steps, self.streams, self.found = state["steps"], {}, state["batches"]
         torch.set_rng_state(state["random"])
         if state["random on devices"]:
             torch.cuda.set_rng_state_all(state["random on devices"])
+
+    def _kinds(self) -> list[str]:
+        return [type(rule).__name__ for rule in self._optimizers()]
 
     def _optimizers(self) -> list[Optimizer]:
         return [self.base_optimizer, self.response_optimizer, self.hyper_optimizer]
@@ -263,8 +269,8 @@ class SelfTuner:
             NonFiniteLoss: where a loss is infinite or not a number, naming which.
             ValueError: where the batches end before the steps do.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be positive: got {steps}")
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps must be positive, and a whole number: got {steps}")
         training, validating = (
             self._stream(role, part, batch_size) for role, part in (("train", train), ("validation", validation))
         )
@@ -285,6 +291,8 @@ class SelfTuner:
 
     def _stream(self, role: str, data: Split | Iterable[Any], batch_size: int | None) -> Iterator[Any]:
         if not isinstance(data, Split):
+            if not isinstance(data, Iterable):
+                raise TypeError(f"{role} must be a Split or an iterable of pairs (x, y): got {type(data).__name__}")
             return iter(data)
         before = self.streams[role].state_dict() if role in self.streams else self.found.get(role)
         self.streams[role] = batches(data, batch_size, self.order).goes_on(before)

@@ -255,6 +255,8 @@ def test_the_state_of_another_tuner_is_refused():
         made(variant="stn").load_state_dict(state)
     with pytest.raises(ValueError, match="hyperparameters"):
         made(hypers=[RATE, Hyperparameter("decay", (0, None), 0.1)]).load_state_dict(state)
+    with pytest.raises(ValueError, match="kinds of optimizers"):
+        made(optimizer=torch.optim.Adam).load_state_dict(state)
     with pytest.raises(ValueError, match="variant None"):
         made().load_state_dict({})
 
@@ -295,6 +297,35 @@ def test_what_is_no_pair_is_named(batch):
         made().fit(iter([batch]), parts()[1], steps=1, batch_size=5)
     with pytest.raises(ValueError, match=r"validation batch must be a pair"):
         made().validation_step(batch)
+
+
+def test_a_state_is_a_copy():
+    """Breaks if a state changes with the tuner that it was taken from."""
+    tuner = made()
+    tuner.fit(*parts(), steps=4, batch_size=5)
+    state = tuner.state_dict()
+    expected = tuner.fit(*parts(), steps=8, batch_size=5)
+    for _ in range(2):
+        other = made(seed=9)
+        other.load_state_dict(state)
+        assert other.fit(*parts(), steps=8, batch_size=5) == expected
+
+
+def test_an_end_of_the_range_is_what_training_would_use_there():
+    model = made(hypers=[RATE, Hyperparameter("k", (0, 5), 2, discrete=True)]).model
+    for given, used in (({"rate": 1.0, "k": 5}, (1, 4)), ({"rate": 0.0, "k": 0}, (0, 0))):
+        values = model.ordinary(given)[0].setting.values
+        assert (values["rate"].item(), values["k"].item()) == used
+    with pytest.raises(ValueError, match="'rate' must lie inside"):
+        model.ordinary({"rate": 1.1, "k": 2})
+
+
+@pytest.mark.parametrize("bad", [{"train": None}, {"validation": 3}, {"steps": 2.5}, {"batch_size": 2.5}, {"steps": 0}])
+def test_what_fit_cannot_use_is_named(bad):
+    train_data, validation = parts()
+    good = {"train": train_data, "validation": validation, "steps": 4, "batch_size": 5}
+    with pytest.raises((ValueError, TypeError), match=f"{next(iter(bad))} must be"):
+        made().fit(**(good | bad))
 
 
 @pytest.mark.parametrize("name", ["step", "rate", "train_loss", "sigma rate"])
