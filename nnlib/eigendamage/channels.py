@@ -108,13 +108,15 @@ class _Plan:
                 if lost:
                     behind = ", ".join(repr(name) for name in self._sources(lost[0]))
                     raise ValueError(f"the model's output would lose channels: leave out the layer behind it, {behind}")
-            elif layer is not None and (node.name in self.kept or (lost and list(layer.parameters()))):
+            elif layer is not None and (
+                node.name in self.kept or node.name in self.surgery.inputs or (lost and list(layer.parameters()))
+            ):  # a layer that has lost channels in the other mode reads all that it gets in this one
                 if graph.calls[node.name] > 1:
                     times = f"is called {graph.calls[node.name]} times"
                     raise ValueError(f"layer {node.name!r} {times}: its filters can't go")
-                self.surgery.present[node.out[0]] = self._through(node, layer, lost)
-            elif lost and (norm := normalisation(node, self.modules)) is not None:
-                self.surgery.present[node.out[0]] = self._normalised(node, norm, lost)
+                self.surgery.present[node.out[0]] = self._through(node, layer)
+            elif (norm := normalisation(node, self.modules)) is not None and (lost or norm in self.surgery.inputs):
+                self.surgery.present[node.out[0]] = self._normalised(node, norm)
             elif lost and node.kind in ("enter", "leave"):
                 self._record(Rule("same", node.out[0], (lost[0],)))
             elif lost:
@@ -164,7 +166,7 @@ class _Plan:
         self.surgery.inputs[name] = mask
         return mask
 
-    def _through(self, node: Node, layer: nn.Module, lost: list[Value]) -> Tensor:
+    def _through(self, node: Node, layer: nn.Module) -> Tensor:
         """The channels that are left behind a layer with weights."""
         name, shape = node.name, node.out[0].shape
         if isinstance(layer, NORMS):
@@ -182,7 +184,7 @@ class _Plan:
         self.surgery.outputs[name] = mask
         return mask
 
-    def _normalised(self, node: Node, name: str, lost: list[Value]) -> Tensor:
+    def _normalised(self, node: Node, name: str) -> Tensor:
         """Behind a batch normalisation that a module with a forward of its own calls as a function."""
         norm = self.modules[name]
         mine = [c.owner for g in self.graphs for n in g.nodes for c in n.tensors() if isinstance(c, Constant)]
@@ -206,10 +208,13 @@ class _Plan:
                     self.narrow[operand] = self.surgery.inputs[str(normalisation(node, self.modules))]
         while self._settle(places):
             pass
-        for place, values in places.items():
-            for source, target in values:
-                if not torch.equal(source := self._source(source), target := self._target(place, target)):
-                    self.surgery.moves[place] = (source, target)
+        for place, pairs in places.items():
+            moves = [(self._source(before), self._target(behind)) for before, behind in pairs]
+            if all(torch.equal(source, target) for source, target in moves):
+                continue
+            if any(not (torch.equal(s, moves[0][0]) and torch.equal(t, moves[0][1])) for s, t in moves[1:]):
+                raise ValueError(f"module {place[0]!r} has other channels in training than in evaluation mode")
+            self.surgery.moves[place] = moves[0]
         for found in self.rules.values():
             held, present = self.held(found.ins[0]), self.present(found.ins[0])
             if found.kind == "same" and not found.zero and not torch.equal(held, present):
@@ -224,18 +229,21 @@ class _Plan:
     def _places(self) -> dict[Place, list[tuple]]:
         """Where channels can be put in other places: at modules that are called once; (before, behind) by mode."""
         places: dict[Place, list[tuple]] = defaultdict(list)
-        for graph in self.graphs:
-            for node in graph.nodes:
-                if not any(map(self._lost, [*node.tensors(), *node.out])):
-                    continue
-                if node.kind == "layer" and graph.calls[node.name] == 1:
-                    key, operand = _first(node)
-                    if node.name in self.surgery.inputs or node.out[0] in self.rules:
-                        places[node.name, key].append((operand, node))
-                    places[node.name, None].append((node, node.out[0]))
-                elif node.kind in ("enter", "leave") and graph.calls[node.name] == 1 and _free(self.modules[node.name]):
-                    key = node.key if node.kind == "enter" else None
-                    places[node.name, key].append((node.args[0], node.out[0]))
+        every = [
+            (graph, node) for graph in self.graphs for node in graph.nodes if node.kind not in ("function", "output")
+        ]
+        # A hook acts in both modes, also where no channel is lost in one of them.
+        changed = {node.name for _, node in every if any(map(self._lost, [*node.tensors(), *node.out]))}
+        for graph, node in every:
+            if node.name not in changed or graph.calls[node.name] > 1:
+                continue
+            if node.kind == "layer":
+                key, operand = _first(node)
+                if node.name in self.surgery.inputs or node.out[0] in self.rules:
+                    places[node.name, key].append((operand, node))
+                places[node.name, None].append((node, node.out[0]))
+            elif _free(self.modules[node.name]):
+                places[node.name, node.key if node.kind == "enter" else None].append((node.args[0], node.out[0]))
         self.movable = {pair[1] for pairs in places.values() for pair in pairs if isinstance(pair[1], Value)}
         return places
 
@@ -254,7 +262,7 @@ class _Plan:
         found, mask = self.rules[source.out[0]], self._within(source)
         return mask.repeat_interleave(found.times) if found.kind == "spread" else mask
 
-    def _target(self, place: Place, target: Value | Node) -> Tensor:
+    def _target(self, target: Value | Node) -> Tensor:
         return self._within(target) if isinstance(target, Node) else self.held(target)
 
     def held(self, value: Value | Constant) -> Tensor:

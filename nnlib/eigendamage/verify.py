@@ -44,6 +44,8 @@ def verify(changed: nn.Module, model: nn.Module, x: Tensor, expected: list[Any])
             raise ValueError(
                 f"{name} can't be changed: its own code does not run with the changed layers in {mode} mode ({error})"
             ) from error
+        if training and _shapes(found) != _shapes(outputs(model, x, training)):
+            raise ValueError(f"{name} can't be changed: in training mode its outputs would have other shapes")
         if training or not _same(*expected, exact=True):
             continue
         if not _same(found, expected[0], exact=False):
@@ -61,9 +63,13 @@ def _fails(model: nn.Module, x: Tensor) -> bool:
     return False
 
 
+def _shapes(output: Any) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors_of(output)]
+
+
 def _same(found: Any, expected: Any, exact: bool) -> bool:
     ours, theirs = tensors_of(found), tensors_of(expected)
-    if [t.shape for t in ours] != [t.shape for t in theirs]:
+    if _shapes(found) != _shapes(expected):
         return False
     for one, other in zip(ours, theirs, strict=True):
         if not other.is_floating_point():

@@ -150,6 +150,17 @@ class Preactivated(nn.Module):
         return self.head(pooled(self.c(self.n2(x))))
 
 
+class Other(nn.Module):
+    """A block whose input has lost channels in one mode alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.c, self.block, self.head = conv(3, 6), conv(3, 6), Coin(), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(pooled(self.block(self.c(x) if self.training else self.a(x))))
+
+
 class Dense(nn.Module):
     """Everything before is read by everything behind: torch.cat(tensors=...)."""
 
@@ -267,6 +278,23 @@ class Held:
 
     def __init__(self, **kept):
         vars(self).update(kept)
+
+
+def test_a_block_that_reads_other_channels_in_training_gets_them():
+    """Breaks if zeros are put in, or channels taken out, in a mode where that is wrong."""
+    model, x = built(Other), images()
+    pruned = remove_filters(model, x, {"a": KEEP})
+    torch.testing.assert_close(pruned(x), dead(model, {"a": KEEP})(x))
+    model.block.body[1].momentum = 0.0
+    model, pruned = model.train(), pruned.train()
+    import random
+
+    for seed in range(6):
+        found = []
+        for network in (model, pruned):
+            random.seed(seed)
+            found.append(network(x))
+        torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("wrap", [lambda y, x: (y, x), lambda y, x: {"y": y, "x": [x]}, lambda y, x: Held(y=y, x=x)])
