@@ -128,15 +128,20 @@ def prunable(model: nn.Module, x: Tensor) -> list[str]:
 
     A :class:`Bottleneck` counts as one.
 
+    Raises:
+        ValueError: one of them isn't exactly what its class says.
+
     Chapter: ``book/eigendamage.ipynb``.
 
     >>> prunable(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 3))
     ['0']
     """
-    whole = blocks(model)
-    return [name for name in _called(model, x) if name in whole or isinstance(model.get_submodule(name), Bottleneck)][
-        :-1
-    ]
+    called, whole = _called(model, x), blocks(model)
+    made = {name for name in called if isinstance(model.get_submodule(name), Bottleneck)}
+    for name in called[:-1]:
+        if name not in made:
+            layer_of(model, name)  # what isn't what its class says has no block, and is refused by name
+    return [name for name in called if name in whole or name in made][:-1]
 
 
 def _called(model: nn.Module, x: Tensor) -> list[str]:
