@@ -155,3 +155,109 @@ def test_no_gradient_flows_through_an_estimated_score():
 def test_bad_input_is_refused(samples, options, message):
     with pytest.raises(ValueError, match=message):
         SpectralStein(samples, **options)
+
+
+# --- the situations in which samples come: far from the origin, in any order, in any floating type ----------------
+
+
+@pytest.mark.parametrize("width", ["dimension", "scalar", 0.7])
+@pytest.mark.parametrize(("shift", "tolerance"), [(-1.0, 1e-12), (1e3, 1e-10), (1e6, 1e-8), (1e8, 1e-6)])
+def test_score_does_not_depend_on_the_origin(width, shift, tolerance):
+    """Breaks where squares are taken before the origin is: at 1e8 the score is then off by 1.4. Queries move along."""
+    x, y = normal(300, 2), normal(20, 2, seed=1)
+    near, far = SpectralStein(x, 10, width), SpectralStein(x + shift, 10, width)
+    assert (near.score() - far.score()).abs().max() < tolerance
+    assert (near.score(y) - far.score(y + shift)).abs().max() < tolerance
+    assert (near.eigenfunctions(y) - far.eigenfunctions(y + shift)).abs().max() < 10 * tolerance
+
+
+def test_one_far_sample_does_not_take_the_digits_of_the_others():
+    """Breaks if the mean is taken for the origin: one sample at 1e12 would move it away from all others."""
+    x = torch.cat([normal(100, 1), torch.full((1, 1), 1e12, dtype=torch.float64)])
+    found, without = SpectralStein(x, 6, 1.0).score(x[:100]), SpectralStein(x[:100], 6, 1.0).score()
+    assert rms(found - without) < 0.5 * rms(without)
+    shifted = SpectralStein(x - 5, 6, 1.0).score(x[:100] - 5)
+    assert (found - shifted).abs().max() < 1e-9
+
+
+ORDERS = {
+    "sorted": lambda x: x[:, 0].argsort(),
+    "backwards": lambda x: torch.arange(len(x)).flip(0),
+    "shuffled": lambda x: torch.randperm(len(x), generator=torch.Generator().manual_seed(3)),
+    "in blocks": lambda x: (x[:, 0] > 0).long().argsort(stable=True),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("width", ["dimension", "scalar"])
+@pytest.mark.parametrize(("n", "d"), [(20, 2), (46, 1), (47, 1), (200, 3), (1001, 1), (1100, 2)])
+def test_score_does_not_depend_on_the_order_of_the_samples(n, d, width, order):
+    """Breaks with any subset of pairs by position: of neighbours, sorted samples have a width of nearly 0."""
+    x = normal(n, d)
+    index = ORDERS[order](x)
+    torch.testing.assert_close(
+        median_widths(x[index], width == "dimension"), median_widths(x, width == "dimension"), rtol=1e-12, atol=0
+    )
+    torch.testing.assert_close(SpectralStein(x[index], 6, width).score(), SpectralStein(x, 6, width).score()[index])
+
+
+def chain(n):
+    """A Markov chain that hardly moves in a step: an autoregression with .99 and the variance 1."""
+    x, noise = [normal(1)], normal(n, seed=5)
+    for e in noise:
+        x.append(0.99 * x[-1] + (1 - 0.99**2) ** 0.5 * e)
+    return torch.stack(x[1:])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        normal(200, 1), normal(1000, 1), normal(1000, 1).sort(0).values, torch.linspace(-3, 3, 1000).double()[:, None],
+        chain(1000), normal(1000, 1).exp(), normal(700, 1) / normal(700, 1, seed=1), normal(3000, 1),
+    ],
+    ids=["200", "1,000", "sorted", "grid", "chain", "lognormal", "Cauchy", "3,000"],
+)  # fmt: skip
+def test_width_of_many_samples_is_near_the_median_over_all_pairs(x):
+    """Within 3 %. Breaks with neighbours, with one set of quantiles for both ends, or with quantiles of one half."""
+    assert median_widths(x).item() == pytest.approx(torch.pdist(x).median().item(), rel=0.03)
+
+
+def test_distances_of_very_many_samples_are_near_the_median_over_all_pairs():
+    x = normal(3000, 3)
+    assert median_widths(x, False)[0].item() == pytest.approx(torch.pdist(x).median().item(), rel=0.03)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+def test_narrow_types_lose_the_rounding_of_the_samples_alone(dtype, shift):
+    """Breaks if anything is computed in the samples' own type: half precision has not even eigenvectors."""
+    x = (normal(300, 2) + shift).to(dtype)
+    if dtype != torch.float32 and shift:
+        x = 4 * x.round()  # what these types hold there: few different numbers
+    found = SpectralStein(x, 5, "scalar").score()
+    assert found.dtype == dtype
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(found.double(), SpectralStein(x.double(), 5, "scalar").score(), rtol=eps, atol=eps)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s: s.score(torch.zeros(5, 1).double()), r"y must be a finite \(M, 2\) matrix: got .* \(5, 1\)"),
+        (lambda s: s.score(torch.zeros(2).double()), r"y must be a finite \(M, 2\) matrix"),
+        (lambda s: s.score(torch.full((5, 2), float("nan"))), "y must be a finite"),
+        (lambda s: s.eigenfunctions(torch.zeros(5, 3).double()), "y must be a finite"),
+        (lambda s: SpectralStein(s.samples, queries=torch.zeros(5, 1).double()), "queries must be a finite"),
+        (lambda s: SpectralStein(s.samples, width=1.0, queries=s.samples), "queries count for the median rules alone"),
+        (lambda s: SpectralStein(s.samples, width=float("inf")), "width must be positive"),
+        (lambda s: SpectralStein(s.samples, width=torch.ones(3)), "one number or 2"),
+        (lambda s: SpectralStein(s.samples.long()), "samples must be a finite"),
+        (lambda s: SpectralStein(s.samples[:, :0]), "samples must be a finite"),
+        (lambda s: median_widths(s.samples[:1]), "M ≥ 2"),
+        (lambda s: median_widths(s.samples[0]), "samples must be a finite"),
+    ],
+)
+def test_points_of_another_shape_are_refused(ask, message):
+    """One column of queries would be broadcast against two of samples."""
+    with pytest.raises(ValueError, match=message):
+        ask(SpectralStein(normal(10, 2)))
