@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nnlib.bayes.ranges import finite, fraction, not_negative, positive, whole
+
 LOG_TWO_PI = math.log(2 * math.pi)
 Device = torch.device | str | None
 
@@ -36,15 +38,20 @@ class Likelihood(Protocol):
 class Gaussian(nn.Module):
     """y ~ N(outputs, variance I): fixed noise, or learnt as softplus(s)^2 by the gradient of the loss.
 
+    A floor is kept by projection: s is put back onto the floor whenever it is read below it, so that every step starts
+    from there. A clamp of the value alone would have no gradient below the floor, and noise that went there once, or
+    began there, would never leave.
+
     Args:
         variance: Of the noise, positive; the start where it is learnt.
         learnt: Whether it is a parameter.
-        floor: Least standard deviation of learnt noise, not negative.
+        floor: Least standard deviation of learnt noise, not negative; fixed noise has none.
         device: Where it lives.
         dtype: Of the variance.
 
     Raises:
-        ValueError: for a variance that is not positive or a negative floor.
+        ValueError: for a variance that is not positive and finite in ``dtype``, a negative floor, or a floor of fixed
+            noise.
 
     Chapter: ``book/noisy_ekfac.ipynb``.
 
@@ -66,10 +73,15 @@ class Gaussian(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if not variance > 0 or not floor >= 0:
-            raise ValueError(f"variance must be positive and floor not negative: got {variance} and {floor}")
-        raw = torch.tensor(math.log(math.expm1(variance**0.5)), device=device, dtype=dtype or torch.get_default_dtype())
+        positive(variance=variance)
+        not_negative(floor=floor)
+        if floor and not learnt:
+            raise ValueError(f"floor is of learnt noise: got {floor} for fixed noise, whose variance is given")
+        dtype = dtype or torch.get_default_dtype()
+        raw = torch.tensor(softplus_inverse(variance**0.5), device=device, dtype=dtype)
         self.floor = floor
+        if not math.isfinite(functional.softplus(raw) ** -2):
+            raise ValueError(f"variance must have a finite inverse in {dtype}: got {variance}")
         if learnt:
             self.raw = nn.Parameter(raw)
         else:
@@ -78,7 +90,10 @@ class Gaussian(nn.Module):
     @property
     def precision(self) -> Tensor:
         """1 / variance, a scalar; with its gradient where it is learnt."""
-        return functional.softplus(self.raw).clamp(min=self.floor) ** -2
+        if self.floor:
+            with torch.no_grad():  # the projection
+                self.raw.clamp_(min=softplus_inverse(self.floor))
+        return functional.softplus(self.raw.clone()) ** -2  # a clone: a graph outlives the next projection
 
     def precisions(self, particles: int, generator: torch.Generator | None = None) -> Tensor:
         """The precision of each particle's noise, (particles,): the same for all."""
@@ -123,14 +138,15 @@ class GammaGaussian(Gaussian):
         n_data: Number of training examples, positive.
         shape: Of the prior, positive.
         rate: Of the prior, positive.
-        outputs: C, number of outputs.
+        outputs: C, number of outputs, which n C of the shape counts: others are refused.
         copies: Leading shape of the targets, ``(*copies, n, C)``: a precision for each of several models side by side.
         decay: Of the running average of the rate, in [0, 1).
         device: Where it lives.
         dtype: Of the rate.
 
     Raises:
-        ValueError: for arguments out of range.
+        ValueError: for arguments out of range, and from ``observe`` for outputs or targets that are not finite, which
+            would stay in the rate for ever.
 
     Source: arXiv 1811.12565, section 5.1 (prior Gamma(6, 6)). Chapter: ``book/noisy_ekfac.ipynb``.
 
@@ -154,12 +170,10 @@ class GammaGaussian(Gaussian):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__(rate / shape if shape > 0 and rate > 0 else 1.0, device=device, dtype=dtype)
-        if not (n_data > 0 and shape > 0 and rate > 0 and outputs > 0 and 0 <= decay < 1):
-            raise ValueError(
-                "n_data, shape, rate and outputs must be positive and decay in [0, 1): "
-                f"got {n_data}, {shape}, {rate}, {outputs} and {decay}"
-            )
+        whole(n_data=n_data, outputs=outputs)
+        positive(shape=shape, rate=rate)
+        fraction(decay=decay)
+        super().__init__(rate / shape, device=device, dtype=dtype)
         self.n_data, self.outputs, self.copies, self.decay = n_data, outputs, copies, decay
         self.prior = shape, rate
         self.shape = shape + n_data * outputs / 2
@@ -176,12 +190,14 @@ class GammaGaussian(Gaussian):
 
         Copies share the uniform draws, so that each has the precisions that it would have alone.
         """
+        whole(particles=particles)
         u = torch.rand(particles, generator=generator, dtype=torch.float64, device=self.rate.device)
         quantiles = gamma_quantile(u, self.shape).to(self.rate)
         return quantiles.view(particles, *(1 for _ in self.copies)) / self.rate
 
     def log_prob(self, outputs: Tensor, y: Tensor, precision: Tensor | None = None) -> Tensor:
         """log p(y | outputs, precision), or its mean over q(precision) where none is given: see :class:`Gaussian`."""
+        self._columns(y)
         if precision is not None:
             return super().log_prob(outputs, y, precision)
         # E log p = digamma(shape) - log rate takes the place of log E p.
@@ -193,10 +209,17 @@ class GammaGaussian(Gaussian):
     def observe(self, outputs: Tensor, y: Tensor) -> None:
         """Move the rate towards rate_0 + n E|y - f|^2 / 2, the mean taken over particles and the batch."""
         same_shape(outputs, y, len(self.copies))
+        self._columns(y)
+        finite(outputs=outputs, y=y)
+        whole(examples=y.shape[-2])
         squared = (outputs - y).square().sum(-1)  # (..., *copies, n)
         particles = range(squared.ndim - 1 - len(self.copies))
         mean_square = squared.mean((*particles, squared.ndim - 1))
         self.rate.lerp_(self.prior[1] + self.n_data * mean_square / 2, 1 - self.decay)
+
+    def _columns(self, y: Tensor) -> None:
+        if y.shape[-1] != self.outputs:
+            raise ValueError(f"this noise counts outputs={self.outputs} columns: got targets {tuple(y.shape)}")
 
     def kl(self) -> Tensor:
         """KL[Gamma(shape, rate) || prior], of the shape of ``copies``."""
@@ -224,8 +247,11 @@ class Categorical(nn.Module):
 
     def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
         """log softmax(outputs)_y, (..., n), for outputs (..., n, C) and classes (n,)."""
-        if y.shape != outputs.shape[-2:-1] or y.is_floating_point():
-            raise ValueError(f"y must be {outputs.shape[-2]} classes: got {y.dtype} of shape {tuple(y.shape)}")
+        if outputs.ndim < 2 or y.shape != outputs.shape[-2:-1] or y.dtype != torch.int64:
+            n = outputs.shape[-2] if outputs.ndim > 1 else "(n, C)"
+            raise ValueError(f"y must be {n} classes, int64: got {y.dtype} of shape {tuple(y.shape)}")
+        if not bool(((y >= 0) & (y < outputs.shape[-1])).all()):
+            raise ValueError(f"classes must be from 0 to {outputs.shape[-1] - 1}: got {int(y.min())} to {int(y.max())}")
         index = y[:, None].expand(*outputs.shape[:-1], 1)
         return outputs.log_softmax(-1).gather(-1, index)[..., 0]
 
@@ -235,6 +261,15 @@ class Categorical(nn.Module):
 
     def observe(self, outputs: Tensor, y: Tensor) -> None:
         """Nothing to learn."""
+
+
+def softplus_inverse(value: float) -> float:
+    """x with log(1 + e^x) = value > 0, written so that neither a small nor a large one loses its digits.
+
+    >>> [round(softplus_inverse(v), 6) for v in (1e-30, math.log(2), 800.0)]
+    [-69.077553, 0.0, 800.0]
+    """
+    return value + math.log(-math.expm1(-value))
 
 
 def gamma_quantile(u: Tensor, shape: float) -> Tensor:

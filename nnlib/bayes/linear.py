@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nnlib.bayes.likelihoods import LOG_TWO_PI
+from nnlib.bayes.ranges import finite, positive
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LinearGaussian:
         prior_variance: Positive.
 
     Raises:
-        ValueError: for other shapes or variances that are not positive.
+        ValueError: for other shapes, numbers that are not finite, or variances that are not positive.
 
     Source: Bishop, Pattern Recognition and Machine Learning, section 3.3. Chapter: ``book/noisy_ekfac.ipynb``.
 
@@ -40,8 +41,8 @@ class LinearGaussian:
     def __post_init__(self):
         if self.X.ndim != 2 or self.y.shape != self.X.shape[:1]:
             raise ValueError(f"X must be (n, d) and y (n,): got {tuple(self.X.shape)} and {tuple(self.y.shape)}")
-        if not (self.noise_variance > 0 and self.prior_variance > 0):
-            raise ValueError(f"variances must be positive: got {self.noise_variance} and {self.prior_variance}")
+        positive(noise_variance=self.noise_variance, prior_variance=self.prior_variance)
+        finite(X=self.X, y=self.y)
 
     @property
     def precision(self) -> Tensor:
@@ -98,7 +99,7 @@ def gaussian_kl(mean: Tensor, covariance: Tensor, prior_mean: Tensor, prior_cova
         A scalar, in nats.
 
     Raises:
-        torch.linalg.LinAlgError: where a covariance is not positive definite: the KL is then infinite or undefined.
+        ValueError: where a covariance is not positive definite: the KL is then infinite or undefined.
 
     Chapters: ``book/noisy_ekfac.ipynb``, ``book/functional_bnn.ipynb``.
 
@@ -106,8 +107,20 @@ def gaussian_kl(mean: Tensor, covariance: Tensor, prior_mean: Tensor, prior_cova
     >>> float(gaussian_kl(zero, eye, zero, eye))
     0.0
     """
-    factor, prior_factor = torch.linalg.cholesky(covariance), torch.linalg.cholesky(prior_covariance)
+    factor, prior_factor = _factor("covariance", covariance, mean), _factor("prior_covariance", prior_covariance, mean)
     ratio = torch.linalg.solve_triangular(prior_factor, factor, upper=False)
     shift = torch.linalg.solve_triangular(prior_factor, (prior_mean - mean)[:, None], upper=False)
     log_dets = 2 * (prior_factor.diagonal().log().sum() - factor.diagonal().log().sum())
     return 0.5 * (ratio.square().sum() + shift.square().sum() - len(mean) + log_dets)
+
+
+def _factor(name: str, covariance: Tensor, mean: Tensor) -> Tensor:
+    """The Cholesky factor, or a ValueError that names the matrix."""
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise ValueError(
+            f"{name} must be (n, n) beside a mean (n,): got {tuple(covariance.shape)}, {tuple(mean.shape)}"
+        )
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if failed or not bool(factor.isfinite().all()):
+        raise ValueError(f"{name} must be positive definite: the KL is infinite or undefined")
+    return factor

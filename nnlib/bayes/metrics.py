@@ -4,7 +4,8 @@ The scaling contract. Networks see standardised targets, (y - mean) / scale with
 deviation. Every function here takes outputs and targets *in those units* and ``scale``; what comes back is in the
 data's own units: root mean squared errors are multiplied by ``scale``, and ``log(scale)`` is subtracted from log
 densities for each output, by the change of variables. Probabilities (coverage, calibration) need no scale. The log
-likelihood is, for each point, the log of the *mean of densities* over particles; then the mean over points.
+likelihood is, for each point, the log of the *mean of densities* over particles; then the mean over points. Predictions
+or targets that are not finite are refused by name (ValueError), as are shapes that do not fit, and no examples at all.
 Papers: arXiv 1811.12565, 1903.05779. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nnlib.bayes.likelihoods import LOG_TWO_PI, same_shape
+from nnlib.bayes.ranges import finite, positive, whole
 
 LEVELS = tuple(i / 10 for i in range(1, 10))
 
@@ -108,13 +110,21 @@ def expected_calibration_error(probabilities: Tensor, y: Tensor, bins: int = 15)
         y: (n,), classes.
         bins: At least 1.
 
+    Raises:
+        ValueError: for logits in place of probabilities, labels that are no classes, or no bins.
+
     Source: Guo et al., arXiv 1706.04599, section 2.
 
     >>> float(expected_calibration_error(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1])))
     0.0
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1: got {bins}")
+    whole(bins=bins)
+    _check_classes("probabilities", probabilities, y)
+    off = (probabilities.sum(1) - 1).abs().max().item()
+    if probabilities.min() < 0 or off > 8 * probabilities.shape[1] * torch.finfo(probabilities.dtype).eps + 1e-6:
+        raise ValueError(
+            f"probabilities must be in [0, 1] with sums of 1: a sum is off by {off:.3g}: are these logits?"
+        )
     confidence, guess = probabilities.max(1)
     which = (confidence * bins).long().clamp(max=bins - 1)
     gap = (guess == y).to(confidence.dtype) - confidence  # (n,)
@@ -134,10 +144,12 @@ def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
     >>> classification_metrics(torch.zeros(2, 3, 2), torch.tensor([0, 0, 1]))["brier"]
     0.5
     """
-    if logits.ndim != 3 or y.shape != logits.shape[1:2]:
+    if logits.ndim != 3 or not len(logits) or y.shape != logits.shape[1:2]:
         raise ValueError(
             f"logits must have shape (P, n, classes) and y (n,): got {tuple(logits.shape)} and {tuple(y.shape)}"
         )
+    finite(logits=logits)
+    _check_classes("logits", logits[0], y)
     # By logarithms: the probability of a class that every network thinks impossible may be zero in single precision.
     logs = logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))  # (n, classes)
     p = logs.exp()
@@ -153,16 +165,27 @@ def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
 def _precision(outputs: Tensor, precision: Tensor | float) -> Tensor:
     """As (P, 1) or (1, 1)."""
     p = torch.as_tensor(precision, dtype=outputs.dtype, device=outputs.device).reshape(-1, 1)
-    if not (p > 0).all():
-        raise ValueError(f"precision must be positive: got {p.min().item():g}")
+    if not ((p > 0) & p.isfinite()).all():
+        raise ValueError(f"precision must be positive and finite: got {p.min().item():g} to {p.max().item():g}")
     if len(p) not in (1, len(outputs)):
         raise ValueError(f"precision must be one number or one for each of {len(outputs)} particles: got {len(p)}")
     return p
 
 
 def _check(outputs: Tensor, y: Tensor, scale: float) -> None:
-    if outputs.ndim != 3:
-        raise ValueError(f"outputs must have shape (particles, n, outputs): got {tuple(outputs.shape)}")
+    if outputs.ndim != 3 or not outputs.numel():
+        raise ValueError(f"outputs must have shape (particles, n, outputs), none 0: got {tuple(outputs.shape)}")
     same_shape(outputs, y)
-    if not scale > 0:
-        raise ValueError(f"scale must be positive: got {scale}")
+    finite(outputs=outputs, y=y)
+    positive(scale=scale)
+
+
+def _check_classes(name: str, scores: Tensor, y: Tensor) -> None:
+    """Scores (n, classes) and classes (n,) that fit."""
+    if scores.ndim != 2 or not scores.numel() or y.shape != scores.shape[:1] or y.dtype != torch.int64:
+        raise ValueError(
+            f"{name} must be (n, classes) and y (n,), int64: got {tuple(scores.shape)}, {tuple(y.shape)}, {y.dtype}"
+        )
+    finite(**{name: scores})
+    if int(y.min()) < 0 or int(y.max()) >= scores.shape[1]:
+        raise ValueError(f"y must be classes from 0 to {scores.shape[1] - 1}: got {int(y.min())} to {int(y.max())}")
