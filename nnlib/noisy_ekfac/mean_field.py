@@ -32,7 +32,7 @@ class MeanField(Posterior):
     def start(self) -> None:
         self.rho = torch.full_like(self.mean, self.rho_start)
         self.square, self.rho_average = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
-        self.rho_square = torch.zeros_like(self.mean)
+        self.rho_square, self.rho_move = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
 
     def observe(self, statistics: Statistics) -> None:
         """Nothing to average."""
@@ -43,7 +43,7 @@ class MeanField(Posterior):
     def propose(
         self, gradient: Tensor, weights: Tensor, noise: Tensor, *, lr: float, damping_ex: float, momentum: float
     ) -> tuple[Tensor, Tensor]:
-        """Adam's move of the mean, and lr times how much it lowers the objective; the move of rho is made at once.
+        """Adam's move of the mean, and lr times how much it and that of rho lower the objective; rho moves at once.
 
         Arguments as in ``Posterior.propose``; ``weights`` and ``damping_ex`` are not used.
         """
@@ -54,9 +54,15 @@ class MeanField(Posterior):
         self.average, self.square = slope.lerp(self.average, momentum), slope.square().lerp(self.square, SECOND)
         self.rho_average = rho_slope.lerp(self.rho_average, momentum)
         self.rho_square = rho_slope.square().lerp(self.rho_square, SECOND)
-        self.rho = self.rho + self._adam(self.rho_average, self.rho_square, lr, momentum)
+        self.rho_move = self._adam(self.rho_average, self.rho_square, lr, momentum)
+        self.rho = self.rho + self.rho_move
         move = self._adam(self.average, self.square, lr, momentum)
-        return move, -(move * slope).sum((-2, -1)) * lr
+        return move, -(move * slope + self.rho_move * rho_slope).sum((-2, -1)) * lr
+
+    def accept(self, move: Tensor, nu: float = 1.0) -> None:
+        """Make nu times the moves of the mean and of rho."""
+        super().accept(move, nu)
+        self.rho = self.rho - (1 - nu) * self.rho_move
 
     def _adam(self, average: Tensor, square: Tensor, lr: float, momentum: float) -> Tensor:
         first, second = 1 - momentum**self.moves, 1 - SECOND**self.moves  # of the averages' start at zero

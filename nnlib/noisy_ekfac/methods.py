@@ -28,6 +28,8 @@ class NoisyKFAC(NoisyOptimizer):
     kind = MatrixVariate
 
     def __init__(self, *args: Any, factored_damping: bool = True, **options: Any):
+        if "damping_kind" in options:
+            raise TypeError(f"NoisyKFAC takes factored_damping: got damping_kind={options['damping_kind']!r}")
         super().__init__(*args, **options | {"damping_kind": "factored" if factored_damping else "exact"})
 
 
@@ -53,9 +55,20 @@ class NoisyEKFAC(NoisyOptimizer):
 
 
 class BayesByBackprop(NoisyOptimizer):
-    """A diagonal posterior moved by Adam, :class:`MeanField`; arguments as in :class:`NoisyOptimizer`."""
+    """A diagonal posterior moved by Adam, :class:`MeanField`; arguments as in :class:`NoisyOptimizer`.
+
+    There is no Fisher matrix to damp or to average: ``damping``, ``decay`` and ``update_statistics_every`` are refused
+    (ValueError). ``kl_clip`` bounds lr times how much a move of means and deviations lowers the objective. Option:
+    ``rho_start``.
+    """
 
     kind = MeanField
+
+    def __init__(self, *args: Any, **options: Any):
+        ignored = {"damping": 0.0, "decay": MeanField.decay, "update_statistics_every": 1}
+        if given := [name for name, usual in ignored.items() if options.get(name, usual) != usual]:
+            raise ValueError(f"BayesByBackprop keeps no Fisher matrix and takes no {' or '.join(given)}")
+        super().__init__(*args, **options)
 
 
 OPTIMIZERS: dict[str, type[NoisyOptimizer]] = {

@@ -5,15 +5,16 @@ Fisher statistics, from targets that the model itself draws. ``step`` moves the 
 posterior mean. Papers: arXiv 1712.02390, 1811.12565. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nnlib.bayes import Categorical, Likelihood
+from nnlib.bayes.ranges import fraction, not_negative, positive, whole
 from nnlib.curvature import joint_weight
 from nnlib.curvature.capture import Capture
 from nnlib.curvature.outputs import output_vectors, predictions, wide
@@ -22,7 +23,23 @@ from nnlib.modes import evaluating
 from nnlib.noisy_ekfac.layers import forget_gradient, joint_gradient, noisy_layers, put
 from nnlib.noisy_ekfac.natural import FisherPosterior
 from nnlib.noisy_ekfac.posterior import Posterior
+from nnlib.noisy_ekfac.saving import saved, take_over
 from nnlib.noisy_ekfac.statistics import Locations, Rows
+
+
+@dataclass
+class Since:
+    """What was seen since the last step.
+
+    Args:
+        draws: For each layer, of each sample, the gradient, the weights and their noise.
+        statistics: For each forward pass, the Fisher statistics of each layer.
+        buffers: Of the model, and what they were.
+    """
+
+    draws: dict[str, list[tuple[Tensor, Tensor, Tensor]]]
+    statistics: list[dict[str, tuple[Tensor, Tensor]]]
+    buffers: dict[Tensor, Tensor]
 
 
 class NoisyOptimizer:
@@ -44,10 +61,14 @@ class NoisyOptimizer:
         seed: Of weights and drawn targets.
         options: For the posterior of a layer, by name.
 
+    ``lr``, ``damping``, ``momentum`` and ``kl_clip`` are attributes, and may be changed between two steps.
+
     Raises:
         ValueError: for arguments out of range, or a trainable parameter outside such layers, named.
-        RuntimeError: from ``step``, where no sample was backpropagated.
-        ArithmeticError: from ``step``, where a gradient is not finite.
+        TypeError: for an option that the method does not have.
+        RuntimeError: from ``step``, where no sample was backpropagated, or a layer had no part in the loss.
+        ArithmeticError: from ``step``, where something is not finite, by layer. Then the step is not taken: posteriors
+            and the model's buffers (running statistics) are as they were before the batch, and the next one goes on.
 
     Source: arXiv 1811.12565, algorithm 1. Chapter: ``book/noisy_ekfac.ipynb``.
     """
@@ -71,13 +92,14 @@ class NoisyOptimizer:
         seed: int = 0,
         **options: Any,
     ):
-        if not (lr > 0 and damping >= 0 and 0 <= momentum < 1 and (kl_clip is None or kl_clip > 0)):
-            raise ValueError(
-                "lr and kl_clip must be positive, damping not negative and momentum in [0, 1): "
-                f"got {lr}, {kl_clip}, {damping} and {momentum}"
-            )
-        if update_statistics_every < 1:
-            raise ValueError(f"update_statistics_every must be at least 1: got {update_statistics_every}")
+        positive(lr=lr, **{} if kl_clip is None else {"kl_clip": kl_clip})
+        not_negative(damping=damping)
+        fraction(momentum=momentum)
+        whole(update_statistics_every=update_statistics_every)
+        known = {field.name for field in fields(self.kind)} - {field.name for field in fields(Posterior)}
+        if unknown := sorted(set(options) - known):
+            takes = f"takes the options {', '.join(sorted(known))}" if known else "takes no options"
+            raise TypeError(f"{type(self).__name__} {takes}: got {', '.join(unknown)}")
         self.model, self.likelihood = model, Categorical() if likelihood is None else likelihood
         self.lr, self.damping, self.momentum, self.kl_clip = lr, damping, momentum, kl_clip
         self.update_statistics_every, self.steps = update_statistics_every, 0
@@ -88,14 +110,14 @@ class NoisyOptimizer:
         }
         device = next(iter(self.posteriors.values())).mean.device
         self.generator = torch.Generator(device).manual_seed(seed)
-        # Since the last step: for each layer, of each sample, the gradient, the weights and their noise; for each
-        # forward pass, the Fisher statistics of each layer.
-        self._draws: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in self.layers}
-        self._statistics: list[dict[str, tuple[Tensor, Tensor]]] = []
+        self._since = Since({name: [] for name in self.layers}, [], {})
 
     @contextmanager
     def sample(self) -> Iterator[None]:
         """In here the model holds a draw of its weights; gradients that it gets in here count for the next step."""
+        buffers = {buffer: buffer.clone() for buffer in self.model.buffers()}
+        self._since.buffers = self._since.buffers or buffers
+        seen = len(self._since.statistics)
         noise = {name: self._noise(q.mean.shape) for name, q in self.posteriors.items()}
         with self._full_precision():
             weights = {name: q.sample(noise[name][None])[0] for name, q in self.posteriors.items()}
@@ -109,7 +131,11 @@ class NoisyOptimizer:
             yield
             for name, layer in self.layers.items():
                 if (gradient := joint_gradient(layer)) is not None:
-                    self._draws[name].append((wide(gradient), weights[name], noise[name]))
+                    self._since.draws[name].append((wide(gradient), weights[name], noise[name]))
+        except BaseException:  # half a sample is none
+            del self._since.statistics[seen:]
+            put_back(buffers)
+            raise
         finally:
             hook.remove()
             if capture is not None:
@@ -119,36 +145,59 @@ class NoisyOptimizer:
     @torch.no_grad()
     def step(self) -> None:
         """Move the posterior by the samples since the last step, and put its mean into the model."""
-        without = [name for name, draws in self._draws.items() if not draws]
-        if len(without) == len(self._draws):
-            raise RuntimeError("nothing to step by: call loss.backward() inside `with optimizer.sample():` first")
-        if without:
+        since, self._since = self._since, Since({name: [] for name in self.layers}, [], {})
+        if idle := [name for name, draws in since.draws.items() if not draws]:
+            if len(idle) == len(since.draws):
+                raise RuntimeError("nothing to step by: call loss.backward() inside `with optimizer.sample():` first")
             raise ValueError(
-                f"no gradient came to {', '.join(without)}: every layer must be called, since its posterior moves "
-                "with every step; leave such layers out of the model"
+                f"no gradient came to {', '.join(idle)}: every layer must be called, since its posterior moves with "
+                "every step; leave such layers out of the model"
             )
-        with self._full_precision():
-            for found in self._statistics:
-                for name, (x, ds) in found.items():
-                    single = x.shape[1] == 1 and len(ds) == 1
-                    self.posteriors[name].observe(Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds))
-            moves, squared = {}, 0.0
+        before = {name: dict(vars(q)) for name, q in self.posteriors.items()}  # nothing in them changes in place
+        try:
+            with self._full_precision():
+                self._move(since)
+            self.steps += 1
+        except BaseException:
             for name, q in self.posteriors.items():
-                gradient, weights, noise = (torch.stack(part) for part in zip(*self._draws[name], strict=True))
-                if not math.isfinite(gradient.sum().item()):
-                    raise ArithmeticError(
-                        f"the gradient of layer {name!r} is not finite at step {self.steps}: lower lr"
-                    )
-                moves[name], length = q.propose(
-                    gradient, weights, noise, lr=self.lr, damping_ex=self.damping, momentum=self.momentum
-                )
-                squared += length.item()
-            nu = shortening(squared, self.kl_clip)
-            for name, q in self.posteriors.items():
-                q.mean = q.mean + nu * moves[name]
-        self._draws, self._statistics = {name: [] for name in self.layers}, []
-        self.steps += 1
-        self._restore()
+                vars(q).clear()
+                vars(q).update(before[name])
+            put_back(since.buffers)
+            raise
+        finally:
+            self._restore()
+
+    def _move(self, since: Since) -> None:
+        """The step itself; whatever is not finite is named."""
+        for name, draws in since.draws.items():
+            for gradient, *_ in draws:
+                self._refuse_non_finite(f"the gradient of layer {name!r}", gradient)
+        for found in since.statistics:
+            for name, (x, ds) in found.items():
+                self._refuse_non_finite(f"an input of layer {name!r}", x)
+                self._refuse_non_finite(f"the Fisher statistics of layer {name!r}", ds)
+                single = x.shape[1] == 1 and len(ds) == 1
+                self.posteriors[name].observe(Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds))
+        moves, squared = {}, 0.0
+        for name, q in self.posteriors.items():
+            gradient, weights, noise = (torch.stack(part) for part in zip(*since.draws[name], strict=True))
+            moves[name], length = q.propose(
+                gradient, weights, noise, lr=self.lr, damping_ex=self.damping, momentum=self.momentum
+            )
+            squared += length.item()
+        nu = shortening(squared, self.kl_clip)
+        for name, q in self.posteriors.items():
+            q.accept(moves[name], nu)
+            for what, value in q.state().items():
+                if isinstance(value, Tensor):
+                    self._refuse_non_finite(f"{what} of the posterior of layer {name!r}", value)
+
+    def _refuse_non_finite(self, what: str, value: Tensor) -> None:
+        if not bool(value.isfinite().all()):
+            raise ArithmeticError(
+                f"{what} is not finite at step {self.steps}: look for NaN or infinity in the batch, or lower lr; the "
+                "step was not taken"
+            )
 
     @torch.no_grad()
     def predict(self, x: Tensor, particles: int = 100, seed: int = 0) -> Tensor:
@@ -159,8 +208,7 @@ class NoisyOptimizer:
             particles: At least 1.
             seed: Of the draws, which are independent of those of training.
         """
-        if particles < 1:
-            raise ValueError(f"particles must be at least 1: got {particles}")
+        whole(particles=particles)
         generator, found = torch.Generator(self.generator.device).manual_seed(seed), []
         try:
             with evaluating(self.model):
@@ -183,18 +231,23 @@ class NoisyOptimizer:
         return torch.stack([q.logdet() for q in self.posteriors.values()]).sum()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
-        layers = {name: q.state() for name, q in self.posteriors.items()}
-        return {"steps": self.steps, "generator": self.generator.get_state(), "layers": layers}
+        """All that a resumed run needs, in tensors, numbers and texts: posteriors, rates, draws and the likelihood."""
+        return saved(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave; the model gets the posterior mean."""
-        if list(state["layers"]) != list(self.posteriors):
-            raise ValueError(f"the state is of layers {list(state['layers'])}, not {list(self.posteriors)}")
-        for name, q in self.posteriors.items():
-            q.load(state["layers"][name])
-        self.steps = state["steps"]
-        self.generator.set_state(state["generator"].cpu())
+        """Take over what :meth:`state_dict` gave; the model gets the posterior mean, the likelihood its own state.
+
+        ``lr``, ``damping``, ``momentum`` and ``kl_clip`` go on as they were when the state was saved, as in torch: a
+        schedule may have changed them. Set them after loading where they should be others. What says *which* posterior
+        is learnt (``n_data``, ``prior_variance``, ``kl_weight``, ``decay``, ``update_statistics_every`` and options)
+        must be the same: neither the state's nor yours would be right for the rest of the run.
+
+        Raises:
+            ValueError: where the state is of another method, other layers, another likelihood or other settings, by
+                name; then nothing has changed.
+        """
+        take_over(self, state)
+        self._since = Since({name: [] for name in self.layers}, [], {})
         self._restore()
 
     def _watch(self, capture: Capture | None, args: tuple[Any, ...], returned: Any) -> None:
@@ -202,11 +255,15 @@ class NoisyOptimizer:
         if capture is None or not watchable() or not capture.calls:
             return
         outputs = predictions(returned, None)
+        if not bool(outputs.isfinite().all()):  # no targets can be drawn; the gradient will tell at the step
+            capture.clear()
+            capture.on = True
+            return
         rows = len(args[0]) if args and isinstance(args[0], Tensor) else None
         vectors = output_vectors(outputs, "sampled", self.likelihood.kind, None, self.generator)
         precision = self.likelihood.precision
         vectors = vectors * (precision.detach() if isinstance(precision, Tensor) else precision) ** 0.5
-        self._statistics.append(capture.samples(outputs, vectors, rows=rows))
+        self._since.statistics.append(capture.samples(outputs, vectors, rows=rows))
         capture.clear()
         capture.on = True
 
@@ -222,6 +279,13 @@ class NoisyOptimizer:
     def _restore(self) -> None:
         for name, layer in self.layers.items():
             put(layer, self.posteriors[name].mean)
+
+
+@torch.no_grad()
+def put_back(buffers: dict[Tensor, Tensor]) -> None:
+    """Make each buffer what it was."""
+    for buffer, value in buffers.items():
+        buffer.copy_(value)
 
 
 def shortening(squared: float, kl_clip: float | None) -> float:

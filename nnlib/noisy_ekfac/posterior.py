@@ -6,12 +6,13 @@ Papers: arXiv 1712.02390, 1811.12565. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nnlib.bayes.ranges import finite, fraction, positive, whole
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.statistics import Statistics
 
@@ -28,7 +29,7 @@ class Posterior:
         decay: Of the running averages of Fisher statistics, in [0, 1).
 
     Raises:
-        ValueError: for arguments out of range.
+        ValueError: for arguments out of range, or a mean that is not finite.
 
     Source: arXiv 1811.12565, sections 2 and 3. Chapter: ``book/noisy_ekfac.ipynb``.
     """
@@ -40,11 +41,10 @@ class Posterior:
     decay: float = 0.99
 
     def __post_init__(self):
-        if not (self.n_data > 0 and self.prior_variance > 0 and self.kl_weight > 0 and 0 <= self.decay < 1):
-            raise ValueError(
-                "n_data, prior_variance and kl_weight must be positive and decay in [0, 1): "
-                f"got {self.n_data}, {self.prior_variance}, {self.kl_weight} and {self.decay}"
-            )
+        whole(n_data=self.n_data)
+        positive(prior_variance=self.prior_variance, kl_weight=self.kl_weight)
+        fraction(decay=self.decay)
+        finite(mean=self.mean)
         self.average, self.moves = torch.zeros_like(self.mean), 0  # of directions, for momentum
         self.start()
 
@@ -83,6 +83,10 @@ class Posterior:
         """
         raise NotImplementedError
 
+    def accept(self, move: Tensor, nu: float = 1.0) -> None:
+        """Make nu times the move that was proposed."""
+        self.mean = self.mean + nu * move
+
     def sample(self, noise: Tensor) -> Tensor:
         """mean + Q_S (noise * deviation) Q_A': standard normal noise (P, ..., out, in) becomes P draws."""
         basis, variance = self.variance()
@@ -112,13 +116,40 @@ class Posterior:
             return variance.flatten().diag()
         return Eigenbasis(basis.Q_A, basis.Q_S, variance).dense()
 
+    def settings(self) -> dict[str, Any]:
+        """What it was asked for, by name: everything but the mean."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "mean"}
+
     def state(self) -> dict[str, Any]:
-        """What :meth:`load` takes: tensors and numbers by name."""
-        kept = {name: value for name, value in vars(self).items() if isinstance(value, Tensor | int | float)}
-        basis = getattr(self, "basis", None)
-        return kept | ({} if basis is None else {"basis": dict(vars(basis))})
+        """What changes while it learns, tensors and numbers by name: what :meth:`load` takes."""
+        asked, kept = self.settings(), {}
+        for name, value in vars(self).items():
+            if name not in asked:
+                kept |= {f"{name}.{part}": t for part, t in vars(value).items()} if name == "basis" else {name: value}
+        return kept
+
+    def differs(self, state: dict[str, Any]) -> str | None:
+        """Why :meth:`load` could not take this, in words; None where it can."""
+        own = self.state()
+        if not isinstance(state, dict) or set(state) != set(own):
+            return f"it holds {sorted(state)}, not {sorted(own)}"
+        for name, value in own.items():
+            if isinstance(value, Tensor) != isinstance(state[name], Tensor):
+                return f"{name} is a {type(state[name]).__name__}"
+            if isinstance(value, Tensor) and state[name].shape != value.shape:
+                return f"{name} has the shape {tuple(state[name].shape)}, not {tuple(value.shape)}"
+        return None
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state` gave."""
-        for name, value in state.items():
-            setattr(self, name, Eigenbasis(**value) if name == "basis" else value)
+        """Take over what :meth:`state` gave, in this posterior's type and on its device.
+
+        Raises:
+            ValueError: where it is of another kind of posterior or of weights of another shape.
+        """
+        if (why := self.differs(state)) is not None:
+            raise ValueError(f"this is no state of {type(self).__name__}: {why}")
+        found = {name: v.to(self.mean) if isinstance(v, Tensor) else v for name, v in state.items()}
+        basis = {name.partition(".")[2]: v for name, v in found.items() if "." in name}
+        vars(self).update({name: v for name, v in found.items() if "." not in name})
+        if basis:
+            self.basis = Eigenbasis(**basis)

@@ -37,8 +37,8 @@ def test_the_model_holds_a_draw_inside_and_the_mean_outside(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_classifier_learns_the_digits(method):
     model, x, y = MLP([64, 16, 10], seed=0, dtype=torch.float64), digits.train.x[:300], digits.train.y[:300]
-    lr = 0.03 if method == "Bayes by backprop" else 0.1
-    optimizer = OPTIMIZERS[method](model, len(x), lr, kl_weight=0.1, damping=1e-2, kl_clip=0.1)
+    lr, options = (0.03, {}) if method == "Bayes by backprop" else (0.1, {"damping": 1e-2})
+    optimizer = OPTIMIZERS[method](model, len(x), lr, kl_weight=0.1, kl_clip=0.1, **options)
     steps(optimizer, model, x, y, 150)
     p = optimizer.predict(digits.test.x, particles=10).softmax(-1).mean(0)
     assert (p.argmax(1) == digits.test.y).double().mean() > 0.8
@@ -77,7 +77,7 @@ def test_parameters_outside_linear_and_convolutional_layers_are_refused_by_name(
 
 @pytest.mark.parametrize("bad", [{"lr": 0.0}, {"damping": -1.0}, {"momentum": 1.0}, {"kl_clip": 0.0}])
 def test_arguments_out_of_range_are_refused(bad):
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match=next(iter(bad)) + " must be"):
         NoisyEKFAC(nn.Linear(2, 2), **{"n_data": 10, "lr": 0.1} | bad)
 
 

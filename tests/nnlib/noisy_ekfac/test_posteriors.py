@@ -154,7 +154,11 @@ def test_bayes_by_backprop_follows_the_slope_of_the_objective_in_mean_and_deviat
     torch.testing.assert_close(q.rho_average, rho_slope)
     torch.testing.assert_close(move, -0.1 * slope.sign())  # Adam's first step
     torch.testing.assert_close(q.rho - before, -0.1 * rho_slope.sign())
-    torch.testing.assert_close(length, 0.01 * slope.abs().sum())
+    torch.testing.assert_close(length, 0.01 * (slope.abs() + rho_slope.abs()).sum())
+    mean = q.mean
+    q.accept(move, 0.25)
+    torch.testing.assert_close(q.mean - mean, 0.25 * move)
+    torch.testing.assert_close(q.rho - before, -0.025 * rho_slope.sign())
 
 
 def test_a_new_basis_keeps_the_old_diagonal_by_projection_only():
@@ -200,7 +204,7 @@ def test_locations_sum_before_they_square():
 
 @pytest.mark.parametrize("bad", [{"n_data": 0}, {"prior_variance": 0.0}, {"kl_weight": -1.0}, {"decay": 1.0}])
 def test_numbers_out_of_range_are_refused(bad):
-    with pytest.raises(ValueError, match="positive and decay"):
+    with pytest.raises(ValueError, match=next(iter(bad)) + " must be"):
         Diagonal(torch.zeros(1, 1), **{"n_data": 5} | bad)
 
 
