@@ -13,6 +13,8 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from nnlib.bayes.ranges import finite, positive, whole
+
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -21,10 +23,28 @@ def gram(kernel: Kernel, x: Tensor, z: Tensor | None = None) -> Tensor:
     return kernel(x, x if z is None else z).to_dense()
 
 
+class NotPositiveDefinite(ValueError):
+    """A covariance has no Cholesky factor."""
+
+
 def cholesky(matrix: Tensor, variance: float | Tensor) -> Tensor:
-    """The Cholesky factor of K + variance · I; the diagonal also gets 10⁻⁸ of its mean, for kernels of low rank."""
-    jitter = variance + 1e-8 * matrix.diagonal().mean()
-    return torch.linalg.cholesky(matrix + jitter * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
+    """The Cholesky factor of K + variance · I, for kernels of low rank too.
+
+    The diagonal also gets 10⁻⁸ of its mean or, in narrow types, 2 n rounding errors, as large as they may move the
+    eigenvalues.
+
+    Raises:
+        NotPositiveDefinite: a ValueError, where there is still none.
+    """
+    share = max(1e-8, 2 * len(matrix) * torch.finfo(matrix.dtype).eps)
+    jitter = variance + share * matrix.diagonal().mean()
+    eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    factor, failed = torch.linalg.cholesky_ex(matrix + jitter * eye)
+    if failed or not bool(factor.diagonal().isfinite().all()):
+        raise NotPositiveDefinite(
+            f"a covariance of {len(matrix)} points is not positive definite: is the kernel finite?"
+        )
+    return factor
 
 
 def gaussian_log_density(f: Tensor, factor: Tensor) -> Tensor:
@@ -41,8 +61,25 @@ def log_evidence(kernel: Kernel, x: Tensor, y: Tensor, noise_sd: float | Tensor)
         x: (n, d).
         y: (n,).
         noise_sd: Positive.
+
+    Raises:
+        ValueError: for other shapes, numbers that are not finite, or noise that is not positive.
     """
+    regression_data(x, y)
+    positive(noise_sd=noise_sd)
+    return _log_evidence(kernel, x, y, noise_sd)
+
+
+def _log_evidence(kernel: Kernel, x: Tensor, y: Tensor, noise_sd: float | Tensor) -> Tensor:
     return gaussian_log_density(y[None], cholesky(gram(kernel, x), noise_sd**2))[0]
+
+
+def regression_data(x: Tensor, y: Tensor) -> None:
+    """Refuse what are not finite inputs (n, d) with a target each, (n,)."""
+    if x.ndim != 2 or not x.numel() or y.shape != x.shape[:1] or not (x.is_floating_point() and x.dtype == y.dtype):
+        found = f"{tuple(x.shape)}, {x.dtype} and {tuple(y.shape)}, {y.dtype}"
+        raise ValueError(f"x must be (n, d) and y (n,), of one floating type and not empty: got {found}")
+    finite(x=x, y=y)
 
 
 def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -55,6 +92,9 @@ def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float
         new: (m, d).
         noise_sd: Positive.
 
+    Raises:
+        ValueError: for other shapes, numbers that are not finite, or noise that is not positive.
+
     Source: Rasmussen and Williams 2006, equations 2.23 and 2.24. Chapter: book/functional_bnn.ipynb.
 
     >>> from gpytorch.kernels import RBFKernel
@@ -63,6 +103,11 @@ def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float
     >>> [round(v.item(), 6) for v in (mean, covariance)]  # prior variance 1, noise variance 1
     [0.5, 0.5]
     """
+    regression_data(x, y)
+    positive(noise_sd=noise_sd)
+    if new.ndim != 2 or new.shape[1] != x.shape[1]:
+        raise ValueError(f"new must be (m, {x.shape[1]}), as x: got {tuple(new.shape)}")
+    finite(new=new)
     factor = cholesky(gram(kernel, x), noise_sd**2)
     cross = torch.linalg.solve_triangular(factor, gram(kernel, x, new), upper=False)  # (n, m)
     white = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
@@ -74,6 +119,7 @@ def marginal_draws(mean: Tensor, variance: Tensor, samples: int, seed: int = 0) 
 
     A variance below zero by rounding counts as zero.
     """
+    whole(samples=samples)
     generator = torch.Generator("cpu").manual_seed(seed)
     normal = torch.randn(samples, len(mean), generator=generator, dtype=mean.dtype, device="cpu")
     return mean + variance.clamp_min(0).sqrt() * normal.to(mean.device)
@@ -122,12 +168,14 @@ def fit_evidence(
         The :class:`Evidence`; its kernel's parameters need no gradient.
 
     Raises:
-        ValueError: where no start reached a finite evidence, or ``restarts`` is below 1.
+        ValueError: where no start reached a finite evidence; for other shapes, numbers that are not finite, noise that
+            is not positive, or fewer than one start or step.
 
     Source: arXiv 1903.05779, section 5. Chapter: book/functional_bnn.ipynb.
     """
-    if restarts < 1:
-        raise ValueError(f"restarts must be at least 1: got {restarts}")
+    regression_data(x, y)
+    positive(noise_sd=noise_sd)
+    whole(restarts=restarts, steps=steps)
     generator = torch.Generator("cpu").manual_seed(seed)
     found = []
     for restart in range(restarts):
@@ -139,7 +187,7 @@ def fit_evidence(
         if math.isfinite(reached):
             found.append(Evidence(trial.requires_grad_(False), math.exp(log_noise.item()), reached))
     if not found:
-        raise ValueError(f"no start of {restarts} reached a finite evidence: is the data finite, the noise positive?")
+        raise ValueError(f"no start of {restarts} reached a finite evidence: is the kernel finite and of x's type?")
     return max(found, key=lambda evidence: evidence.log_evidence)
 
 
@@ -160,14 +208,13 @@ def _climb(kernel: Kernel, log_noise: Tensor, x: Tensor, y: Tensor, steps: int) 
     def closure() -> Tensor:
         nonlocal best, reached
         optimizer.zero_grad()
-        loss = -log_evidence(kernel, x, y, log_noise.exp())
+        loss = -_log_evidence(kernel, x, y, log_noise.exp())
         loss.backward()
         if -loss.item() > reached:
             best, reached = [p.detach().clone() for p in parameters], -loss.item()
         return loss
 
-    no_factor = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
-    with contextlib.suppress(no_factor):  # a line search went where K has no Cholesky factor
+    with contextlib.suppress(NotPositiveDefinite):  # a line search went where K has no Cholesky factor
         optimizer.step(closure)
     with torch.no_grad():
         for parameter, value in zip(parameters, best, strict=True):

@@ -14,8 +14,9 @@ from gpytorch.kernels import Kernel, LinearKernel, RBFKernel, RQKernel
 from linear_operator import to_dense
 from torch import Tensor, nn
 
+from nnlib.bayes.ranges import positive, whole
 from nnlib.descent import descend
-from nnlib.functional_bnn.gp import Evidence, log_evidence
+from nnlib.functional_bnn.gp import Evidence, log_evidence, regression_data
 
 
 class ArcCosine(Kernel):
@@ -36,8 +37,7 @@ class ArcCosine(Kernel):
     """
 
     def __init__(self, scale: float = 1.0):
-        if not scale > 0:
-            raise ValueError(f"scale must be positive: got {scale}")
+        positive(scale=scale)
         super().__init__()
         self.scale = scale
 
@@ -81,8 +81,7 @@ class NeuralKernelNetwork(Kernel):
     """
 
     def __init__(self, d: int, lengthscale: float | Tensor = 1.0, seed: int = 0):
-        if d < 1:
-            raise ValueError(f"d must be at least 1: got {d}")
+        whole(d=d)
         super().__init__()
         primitives = [kernel(ard_num_dims=d) for kernel in (LinearKernel, RBFKernel, RQKernel) for _ in range(2)]
         for kernel in primitives[2:]:
@@ -160,22 +159,23 @@ def fit_on_subsets(
         x: (n, d).
         y: (n,).
         noise_sd: Where the noise starts, positive.
-        subset: Points a step; all of them where there are fewer.
+        subset: Points a step, at least 1; all of them where there are fewer.
         steps: Of Adam, at least 1.
-        lr: Its learning rate.
+        lr: Its learning rate, positive.
         seed: Of the subsets.
 
     Returns:
         The :class:`Evidence`; ``log_evidence`` is that of the last subset, before its step.
 
     Raises:
-        ValueError: for fewer than one step.
+        ValueError: for other shapes, data that are not finite, or a number out of its range.
         nnlib.modes.NonFiniteLoss: at the first evidence that is not finite, by its step.
 
     Source: arXiv 1903.05779, section 5.2.2. Chapter: book/functional_bnn.ipynb.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1: got {steps}")
+    regression_data(x, y)
+    positive(noise_sd=noise_sd, lr=lr)
+    whole(subset=subset, steps=steps)
     kernel = copy.deepcopy(kernel).requires_grad_(True)
     log_noise = torch.tensor(math.log(noise_sd), dtype=y.dtype, device=y.device, requires_grad=True)
     generator = torch.Generator("cpu").manual_seed(seed)

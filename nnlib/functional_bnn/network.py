@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.bayes import mean_field_kl
+from nnlib.bayes.ranges import positive, whole
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -33,7 +34,7 @@ class StochasticMLP(nn.Module):
         device: Where they live.
 
     Raises:
-        ValueError: for fewer than two sizes, or an unknown activation.
+        ValueError: for fewer than two sizes, an unknown activation, or a negative number of frequencies.
 
     Source: arXiv 1903.05779, section 4, Bayes-by-backprop networks. Chapter: book/functional_bnn.ipynb.
 
@@ -63,6 +64,7 @@ class StochasticMLP(nn.Module):
             raise ValueError(f"sizes must be at least two positive integers, inputs to outputs: got {list(sizes)}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}: got {activation!r}")
+        whole(0, frequencies=frequencies)
         super().__init__()
         self.activation = activation
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -83,6 +85,7 @@ class StochasticMLP(nn.Module):
 
     def draw(self, samples: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
         """Draw whole functions: a callable (n, d) -> (samples, n), or (samples, n, outputs) if there are several."""
+        whole(samples=samples)
         weights = []
         for mean, log_sd in zip(self.means, self.log_sds, strict=True):
             noise = torch.randn(samples, *mean.shape, generator=generator, dtype=mean.dtype, device="cpu")
@@ -105,5 +108,6 @@ class StochasticMLP(nn.Module):
 
     def weight_kl(self, prior_sd: float = 1.0) -> Tensor:
         """KL[q(w) ‖ N(0, prior_sd² I)], exact, summed over all weights: what weight-space VI penalises."""
+        positive(prior_sd=prior_sd)
         pairs = zip(self.means, self.log_sds, strict=True)
         return torch.stack([mean_field_kl(mean, (2 * log_sd).exp(), prior_sd**2) for mean, log_sd in pairs]).sum()

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from nnlib.bayes.ranges import not_negative, positive, whole
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.score import SpectralStein
 
@@ -56,12 +57,13 @@ def kl_surrogate(
         generator: Of the noise and the prior's samples.
 
     Raises:
-        ValueError: where f and x do not fit.
+        ValueError: where f and x do not fit, f is not finite, or the noise is negative.
 
     Source: arXiv 1903.05779, section 3.1. Chapter: book/functional_bnn.ipynb.
     """
     if f.ndim != 2 or f.shape[1] != len(x):
         raise ValueError(f"f must hold one column for each of the {len(x)} inputs: got shape {tuple(f.shape)}")
+    not_negative(injected_noise=injected_noise)
     noisy = f + injected_noise * _normal_like(f, generator)
     score = SpectralStein(noisy, eigenfunctions).score()
     if isinstance(prior, Density):
@@ -78,6 +80,7 @@ def _normal_like(f: Tensor, generator: torch.Generator) -> Tensor:
 
 def uniform_points(low: Tensor, high: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """n points, uniform in the box between low and high, each (d,) -> (n, d)."""
+    whole(0, n=n)
     unit = torch.rand(n, len(low), generator=generator, dtype=low.dtype, device="cpu").to(low.device)
     return low + (high - low) * unit
 
@@ -94,10 +97,12 @@ def measurement_set(x: Tensor, random: Tensor, strategy: str = "mixed") -> Tenso
         strategy: ``training``, ``random`` or ``mixed``.
 
     Raises:
-        ValueError: for another strategy, or where the set is empty.
+        ValueError: for another strategy, points of different dimensions, or where the set is empty.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}: got {strategy!r}")
+    if x.ndim != 2 or random.shape[1:] != x.shape[1:]:
+        raise ValueError(f"x and random must be (n, d) and (m, d): got {tuple(x.shape)} and {tuple(random.shape)}")
     points = {"training": x, "random": random, "mixed": torch.cat([x, random])}[strategy]
     if not len(points):
         raise ValueError(f"the measurement set is empty: {len(x)} training and {len(random)} random points, {strategy}")
@@ -141,12 +146,14 @@ def adversarial_points(
         (m, d), inside the box.
 
     Raises:
-        ValueError: for a prior without a density.
+        ValueError: for a prior without a density, or a number out of its range.
 
     Source: arXiv 1903.05779, section 3.2 (functional VI as a minimax game). Chapter: book/functional_bnn.ipynb.
     """
     if not isinstance(prior, Density):
         raise ValueError("adversarial points need a prior with a density: that of a sampled one has no gradient in x")
+    whole(0, steps=steps)
+    positive(lr=lr)
     moving = start.detach().clone()
     for _ in range(steps):
         moving.requires_grad_(True)

@@ -11,6 +11,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from nnlib.bayes.ranges import finite, whole
 from nnlib.functional_bnn.gp import cholesky, posterior
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.train import predict
@@ -40,7 +41,7 @@ def max_value_entropy(mean: Tensor, sd: Tensor, maxima: Tensor) -> Tensor:
         (m,), not negative.
 
     Raises:
-        ValueError: where a standard deviation is not positive.
+        ValueError: where a standard deviation is not positive, shapes differ, or a number is not finite.
 
     Source: Wang and Jegelka 2017, equation 6. Chapter: book/functional_bnn.ipynb.
 
@@ -50,6 +51,10 @@ def max_value_entropy(mean: Tensor, sd: Tensor, maxima: Tensor) -> Tensor:
     """
     if not bool((sd > 0).all()):
         raise ValueError(f"standard deviations must be positive: the smallest is {float(sd.min())}")
+    if mean.ndim != 1 or sd.shape != mean.shape or maxima.ndim != 1 or not len(maxima):
+        shapes = ", ".join(str(tuple(part.shape)) for part in (mean, sd, maxima))
+        raise ValueError(f"mean and sd must be (m,) and maxima (K,), K at least 1: got {shapes}")
+    finite(mean=mean, sd=sd, maxima=maxima)
     gamma = (maxima[:, None] - mean) / sd  # (K, m)
     # φ/Φ and log Φ by erfcx, without the factor e^{−γ²/2} of both: far below 0 two huge terms would cancel
     tail = gamma.clamp_max(0.0)
@@ -82,12 +87,16 @@ def process_belief(
         samples: K, functions that are drawn for their largest value.
         generator: Of the draws.
 
+    Raises:
+        ValueError: as :func:`nnlib.functional_bnn.posterior`, or for fewer than one function.
+
     >>> from gpytorch.kernels import RBFKernel
     >>> x, draws = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None], torch.Generator().manual_seed(0)
     >>> belief = process_belief(RBFKernel().double(), x[:2], torch.ones(2).double(), x, 0.1, generator=draws)
     >>> [tuple(part.shape) for part in belief], tuple(max_value_entropy(*belief).shape)
     ([(5,), (5,), (200,)], (5,))
     """
+    whole(samples=samples)
     mean, covariance = posterior(kernel, x, y, candidates, noise_sd)
     noise = torch.randn(samples, len(mean), generator=generator, dtype=mean.dtype, device="cpu")
     f = mean + noise.to(mean) @ cholesky(covariance, 1e-6).mT  # (K, m)

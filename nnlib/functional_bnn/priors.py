@@ -7,6 +7,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from nnlib.bayes.ranges import not_negative, positive, whole
 from nnlib.functional_bnn.gp import cholesky, gaussian_log_density, gram
 
 
@@ -29,10 +30,12 @@ class GaussianProcess:
 
     def log_density(self, f: Tensor, x: Tensor, injected_noise: float = 0.0) -> Tensor:
         """log N(f; mean, K(x, x) + γ² I) of each row: (S, n) and (n, d) -> (S,)."""
+        not_negative(injected_noise=injected_noise)
         return gaussian_log_density(f - self.mean, cholesky(gram(self.kernel, x), injected_noise**2))
 
     def sample(self, x: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         """Function values at x: (n, d) -> (samples, n)."""
+        whole(samples=samples)
         factor = cholesky(gram(self.kernel, x), 0.0)
         noise = torch.randn(samples, len(x), generator=generator, dtype=x.dtype, device="cpu").to(x.device)
         return self.mean + noise @ factor.mT
@@ -42,14 +45,14 @@ class _Knots:
     """A random number of knots on [0, 1], Poisson(rate), with values between them uniform on [0, 1]."""
 
     def __init__(self, rate: float = 3.0):
-        if rate <= 0:
-            raise ValueError(f"rate must be positive: got {rate}")
+        positive(rate=rate)
         self.rate = rate
 
     def _draw(self, x: Tensor, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Sorted knots (S, n_max), those beyond a function's own number at 1; values (S, n_max + 2)."""
-        if x.shape[1] != 1 or bool(((x < 0) | (x > 1)).any()):
-            raise ValueError(f"piecewise priors live on [0, 1]: got inputs of shape {tuple(x.shape)}")
+        whole(samples=samples)
+        if x.ndim != 2 or x.shape[1] != 1 or not bool(((x >= 0) & (x <= 1)).all()):
+            raise ValueError(f"piecewise priors live on [0, 1], x (n, 1): got inputs of shape {tuple(x.shape)}")
         rates = torch.full((samples, 1), self.rate, dtype=torch.float64, device="cpu")
         number = torch.poisson(rates, generator=generator).long()  # (S, 1)
         most = max(1, int(number.max()))

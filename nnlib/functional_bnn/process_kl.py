@@ -8,6 +8,7 @@ from gpytorch.kernels import Kernel
 from torch import Tensor
 
 from nnlib.bayes import gaussian_kl
+from nnlib.bayes.ranges import not_negative
 from nnlib.functional_bnn.gp import gram
 
 
@@ -21,7 +22,11 @@ def process_kl(q: Kernel, p: Kernel, x: Tensor, injected_noise: float = 0.0) -> 
         q: Kernel of the first process.
         p: Kernel of the second.
         x: (n, d), different points.
-        injected_noise: γ.
+        injected_noise: γ, not negative.
+
+    Raises:
+        ValueError: for negative noise, or a covariance that is not positive definite: without noise where points
+            coincide.
 
     Source: arXiv 1903.05779, theorem 1 and equation 3. Chapter: book/functional_bnn.ipynb.
 
@@ -32,6 +37,7 @@ def process_kl(q: Kernel, p: Kernel, x: Tensor, injected_noise: float = 0.0) -> 
     >>> [round(process_kl(narrow, wide, x[:n]).item(), 3) for n in (1, 2, 3)]
     [0.0, 0.074, 0.179]
     """
+    not_negative(injected_noise=injected_noise)
     eye = injected_noise**2 * torch.eye(len(x), dtype=x.dtype, device=x.device)
     zero = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     return gaussian_kl(zero, gram(q, x) + eye, zero, gram(p, x) + eye)
@@ -50,8 +56,12 @@ def feature_kl(
         mean: (k,).
         covariance: (k, k).
         prior_covariance: (k, k).
-        injected_noise: γ, positive wherever n > k.
+        injected_noise: γ, not negative; positive wherever n > k.
+
+    Raises:
+        ValueError: for negative noise, or a covariance of function values that is not positive definite.
     """
+    not_negative(injected_noise=injected_noise)
     eye = injected_noise**2 * torch.eye(len(features), dtype=features.dtype, device=features.device)
     q, p = (features @ s @ features.mT + eye for s in (covariance, prior_covariance))
     return gaussian_kl(features @ mean, q, torch.zeros_like(features[:, 0]), p)

@@ -12,11 +12,22 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from nnlib.bayes import Gaussian
+from nnlib.bayes.ranges import not_negative, positive, whole
 from nnlib.descent import descend
+from nnlib.functional_bnn.gp import regression_data
 from nnlib.functional_bnn.network import StochasticMLP
-from nnlib.functional_bnn.objective import Prior, adversarial_points, kl_surrogate, measurement_set, uniform_points
+from nnlib.functional_bnn.objective import (
+    STRATEGIES,
+    Density,
+    Prior,
+    adversarial_points,
+    kl_surrogate,
+    measurement_set,
+    uniform_points,
+)
 
 KL_SCALES = ("batch", "data")
+PENALTY_STRATEGIES = (*STRATEGIES, "adversarial")
 
 
 @dataclass(frozen=True)
@@ -30,10 +41,14 @@ class FunctionSpace:
         n_random: Random points a step.
         strategy: ``mixed`` (training and random), ``training``, ``random``, or ``adversarial``, which is *mixed* with
             the random points moved uphill on the KL.
-        injected_noise: γ, on both processes.
+        injected_noise: γ, on both processes, not negative.
         eigenfunctions: Of the Stein estimator, a number or a share.
         kl_scale: ``batch`` divides the KL by the batch size, as published; ``data`` by the number of training points.
             They differ where there are mini-batches.
+
+    Raises:
+        ValueError: for an unknown strategy or scale, a box without inside, negative noise, random points below 0, or
+            adversarial points with a prior that can only be sampled.
     """
 
     prior: Prior
@@ -48,8 +63,14 @@ class FunctionSpace:
     def __post_init__(self):
         if self.kl_scale not in KL_SCALES:
             raise ValueError(f"kl_scale must be one of {', '.join(KL_SCALES)}: got {self.kl_scale!r}")
-        if not bool((self.low < self.high).all()):
-            raise ValueError("the box of random points must have low < high in every dimension")
+        if self.strategy not in PENALTY_STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(PENALTY_STRATEGIES)}: got {self.strategy!r}")
+        if self.low.ndim != 1 or self.low.shape != self.high.shape or not bool((self.low < self.high).all()):
+            raise ValueError("the box of random points must have low < high in every dimension, (d,) each")
+        if self.strategy == "adversarial" and not isinstance(self.prior, Density):
+            raise ValueError("adversarial points need a prior with a density: that of a sampled one has no gradient")
+        not_negative(injected_noise=self.injected_noise)
+        whole(0, n_random=self.n_random)
 
     def loss(
         self,
@@ -75,8 +96,11 @@ class FunctionSpace:
             at_data = f[:, : len(x)]
         else:
             f, at_data = draw(points), draw(x)  # the same functions at other inputs
+        nll = likelihood.loss(one_output(at_data, x)[..., None], y[:, None])
+        if not bool(nll.isfinite()):
+            return nll  # of functions that are not finite there is no score; who descends says at which step
         kl = kl_surrogate(f, points, self.prior, **options)
-        return likelihood.loss(at_data[..., None], y[:, None]) + kl / (len(x) if self.kl_scale == "batch" else n_data)
+        return nll + kl / (len(x) if self.kl_scale == "batch" else n_data)
 
 
 @dataclass(frozen=True)
@@ -89,6 +113,9 @@ class WeightSpace:
 
     prior_sd: float = 1.0
 
+    def __post_init__(self):
+        positive(prior_sd=self.prior_sd)
+
     def loss(
         self,
         network: StochasticMLP,
@@ -100,8 +127,15 @@ class WeightSpace:
         generator: torch.Generator,
     ) -> Tensor:
         """Mean negative log likelihood of the batch plus the KL between weights."""
-        f = network.draw(samples, generator)(x)
+        f = one_output(network.draw(samples, generator)(x), x)
         return likelihood.loss(f[..., None], y[:, None]) + network.weight_kl(self.prior_sd) / n_data
+
+
+def one_output(f: Tensor, x: Tensor) -> Tensor:
+    """Function values (S, n) at x; several outputs (S, n, C) are refused, which would be taken for points."""
+    if f.ndim != 2 or f.shape[1] != len(x):
+        raise ValueError(f"the network must have one output, values (S, {len(x)}) at x: got shape {tuple(f.shape)}")
+    return f
 
 
 @dataclass
@@ -134,10 +168,10 @@ def fit(
         y: (n,), with the input's dtype.
         penalty: ``FunctionSpace`` or ``WeightSpace``.
         likelihood: Of the targets given a function; its noise is trained where it is learnt.
-        steps: Of Adam.
-        lr: Its learning rate; it falls to a tenth over the last quarter of the steps.
-        samples: Functions a step.
-        batch_size: By default all points.
+        steps: Of Adam, not negative.
+        lr: Its learning rate, positive; it falls to a tenth over the last quarter of the steps.
+        samples: Functions a step, at least 1; the KL between processes needs 2.
+        batch_size: From 1 to n, by default n.
         seed: Of all draws.
         look: Called on the network at the steps ``look_at``; what it returns is kept.
         look_at: Steps, 0 for the start.
@@ -146,12 +180,20 @@ def fit(
         The :class:`Fit`.
 
     Raises:
+        ValueError: for other shapes, data that are not finite, a network of several outputs, or a number out of range.
         nnlib.modes.NonFiniteLoss: at the first loss that is not finite, by its step.
 
     Source: arXiv 1903.05779, algorithm 1. Chapter: book/functional_bnn.ipynb.
     """
+    regression_data(x, y)
+    whole(0, steps=steps)
+    whole(2 if isinstance(penalty, FunctionSpace) else 1, samples=samples)
+    positive(lr=lr)
+    batch_size = len(x) if batch_size is None else batch_size
+    whole(batch_size=batch_size)
+    if batch_size > len(x):
+        raise ValueError(f"batch_size must be at most the {len(x)} points: got {batch_size}")
     generator = torch.Generator("cpu").manual_seed(seed)
-    batch_size = min(batch_size or len(x), len(x))
     parameters = [p for p in (*network.parameters(), *likelihood.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr)
     schedule = LambdaLR(optimizer, lambda step: min(1.0, 0.1 + 0.9 * 4 * (steps - step) / max(steps, 1)))

@@ -179,7 +179,8 @@ class BayesByBackprop(Uniform):
         likelihood = Gaussian(self.noise_sd**2, dtype=torch.float64, device=self.device)
         self.updates += 1
         seed = 1000 * self.seed + self.updates
-        options: dict[str, Any] = {"steps": STEPS, "lr": 3e-3, "samples": 30, "batch_size": BATCH, "seed": seed}
+        options: dict[str, Any] = {"steps": STEPS, "lr": 3e-3, "samples": 30, "seed": seed}
+        options["batch_size"] = min(BATCH, len(x))
         fit(self.network, x, standardised(rewards), self.penalty(x), likelihood, **options)
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ of toys and series are fitted on the CPU.
 Paper: arXiv 1903.05779, section 5. Chapter: book/functional_bnn.ipynb.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from nnlib.functional_bnn.priors import GaussianProcess
 from nnlib.functional_bnn.score import SpectralStein
 from nnlib.functional_bnn.train import FunctionSpace, WeightSpace, fit, predict
 from nnlib.training import device as device_of
+from tenpapers.data.uci import TABLES
 from tenpapers.functional_bnn import workloads
 from tenpapers.functional_bnn.agents import AGENTS, ExactSearcher, NetworkSearcher
 from tenpapers.functional_bnn.workloads import LARGE_METHODS, METHODS, SEARCHES, Bandit, FreeGaussian, Landscape
@@ -30,7 +32,7 @@ FLOOR = 0.05  # least standard deviation of the noise on tables, for all methods
 SUBSET = 1000  # training points of a large table that the exact process is given
 
 
-def _known(what: str, name: str, names: tuple[str, ...]) -> None:
+def _known(what: str, name: str, names: Collection[str]) -> None:
     if name not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}: got {name!r}")
 
@@ -57,13 +59,19 @@ def extrapolate(
         lr: Its learning rate.
         seed: Of network and draws.
         device: Where to do all this.
-        options: Of ``FunctionSpace``.
+        options: Of ``FunctionSpace``, for the fBNN.
 
     Returns:
         Root mean squared errors of the predictive mean, in standard deviations of y: ``outside`` to the truth away from
         the data, ``gp outside`` of the exact process there, ``to gp`` between the two everywhere, ``at data`` to the
         targets; and ``sd ratio``, the mean predictive standard deviation outside over that of the exact process.
+
+    Raises:
+        ValueError: for an unknown problem, kernel or method, or options of a method that has none.
     """
+    _known("toy", toy, workloads.TOYS)
+    _known("kernel", kernel, workloads.TOY_KERNELS)
+    _known("method", method, METHODS[1:])
     where = device_of(device)
     problem, evidence = workloads.placed(workloads.TOYS[toy](), where), workloads.toy_prior(toy, kernel).to(where)
     network = workloads.toy_network(seed, device=where)
@@ -102,7 +110,11 @@ def piecewise_run(
         ``flat``: the share of steps of 0.01 in the gap along which a function of the posterior changes by less than
         0.01; ``prior flat``: the same of the prior's own functions; ``sd``: the mean predictive standard deviation in
         the gap; ``at data``: root mean squared error at the data.
+
+    Raises:
+        ValueError: for an unknown prior.
     """
+    _known("prior", prior, workloads.PRIORS_ON_UNIT)
     where = device_of(device)
     problem, process = workloads.placed(workloads.steps(), where), workloads.PRIORS_ON_UNIT[prior](where)
     options: dict[str, Any] = {"log_sd": -1.5, "frequencies": 30, "frequency_range": (1, 40), "seed": seed}
@@ -110,7 +122,13 @@ def piecewise_run(
     low, high = problem.grid[0], problem.grid[-1]
     penalty = FunctionSpace(process, low, high, n_random=40, injected_noise=0.02, eigenfunctions=0.9)
     likelihood = Gaussian(problem.noise_sd**2, dtype=torch.float64, device=where)
-    options = {"steps": steps_of_adam, "samples": samples, "lr": 0.01, "batch_size": 20, "seed": seed}
+    options = {
+        "steps": steps_of_adam,
+        "samples": samples,
+        "lr": 0.01,
+        "batch_size": min(20, len(problem.x)),
+        "seed": seed,
+    }
     fit(network, problem.x, problem.y, penalty, likelihood, **options)
     f = predict(network, problem.grid)
     drawn = process.sample(problem.grid, 200, torch.Generator("cpu").manual_seed(seed))
@@ -211,6 +229,7 @@ def forecast(
         ValueError: for an unknown method.
     """
     _known("method", method, METHODS)
+    _known("name", name, ("airline", "co2"))
     where = device_of(device)
     series, evidence = workloads.prepared(name, every, where), workloads.series_prior(name, every).to(where)
     noise = max(evidence.noise_sd, 0.02)
@@ -224,7 +243,8 @@ def forecast(
             low, high = series.x.min(0).values, series.x_test.max(0).values
             penalty = FunctionSpace(GaussianProcess(evidence.kernel), low, high, n_random=30, injected_noise=0.05)
         likelihood = Gaussian(noise**2, dtype=torch.float64, device=where)
-        options: dict[str, Any] = {"steps": steps, "lr": 5e-3, "samples": samples, "batch_size": 40, "seed": seed}
+        options: dict[str, Any] = {"steps": steps, "lr": 5e-3, "samples": samples, "seed": seed}
+        options["batch_size"] = min(40, len(series.x))
         fit(network, series.x, series.y, penalty, likelihood, **options)
         f = predict(network, series.x_test)
     return regression_metrics(f[..., None], series.y_test[:, None], noise**-2, series.y_scale)
@@ -253,7 +273,7 @@ def regress(
         method: One of ``METHODS``.
         epochs: Passes over the data.
         samples: Functions a step.
-        batch_size: Of a step.
+        batch_size: Of a step, from 1 to the number of training points.
         n_random: Random measurement points a step, from one range for all features.
         kl_scale: ``batch`` as published, or ``data``.
         seed: Of network and draws.
@@ -264,15 +284,18 @@ def regress(
         ``rmse, log_likelihood, coverage, calibration_error`` in the data's own units.
 
     Raises:
-        ValueError: for an unknown method.
+        ValueError: for an unknown set or method, or a batch that is larger than the training part.
 
     Source: arXiv 1903.05779, section 5.2.1. Chapter: book/functional_bnn.ipynb.
     """
     _known("method", method, METHODS)
+    _known("name", name, TABLES)
     where = str(device_of(device))
     data, evidence = workloads.table(name, split, where), workloads.ard_prior(name, split, prior_steps, device=where)
     x, y, scale = data.train.x, data.train.y[:, 0], data.info["y_scale"]
     floor = max(evidence.noise_sd, FLOOR)
+    if not 1 <= batch_size <= len(x):
+        raise ValueError(f"batch_size must be from 1 to the {len(x)} training points: got {batch_size}")
     if method == "exact GP":
         mean, covariance = posterior(evidence.kernel, x, y, data.test.x, floor)
         f = marginal_draws(mean, covariance.diagonal(), 400, seed)
@@ -326,6 +349,7 @@ def regress_large(
     Source: arXiv 1903.05779, section 5.2.2. Chapter: book/functional_bnn.ipynb.
     """
     _known("method", method, LARGE_METHODS)
+    _known("name", name, TABLES)
     where = str(device_of(device))
     data = workloads.table(name, split, where)
     x, y, scale = data.train.x, data.train.y[:, 0], data.info["y_scale"]
@@ -390,7 +414,11 @@ def bandit_run(problem: str, agent: str, rounds: int, seed: int = 0, device: str
 
     Returns:
         ``regret``, the sum; ``late``, per round, in the last quarter.
+
+    Raises:
+        ValueError: for an unknown problem or agent.
     """
+    _known("problem", problem, workloads.BANDITS)
     regret = play(workloads.placed(workloads.BANDITS[problem](rounds, seed=seed), device_of(device)), agent, seed=seed)
     quarter = rounds // 4
     return {"regret": float(regret[-1]), "late": float(regret[-1] - regret[-1 - quarter]) / quarter}

@@ -136,8 +136,10 @@ def toy_network(
 
 
 def toy_penalty(problem: Toy, evidence: Evidence, method: str, **options: Any) -> FunctionSpace | WeightSpace:
-    """What a method adds to the likelihood: ``fBNN`` or ``weight-space VI``."""
+    """What a method adds to the likelihood: ``fBNN`` or ``weight-space VI``, which takes no options."""
     if method == "weight-space VI":
+        if options:
+            raise ValueError(f"weight-space VI takes no options of the function space: got {', '.join(options)}")
         return WeightSpace(1.0)
     prior = GaussianProcess(evidence.kernel)
     low, high = problem.grid.min(0).values, problem.grid.max(0).values

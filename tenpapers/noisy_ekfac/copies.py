@@ -5,7 +5,6 @@ pass is written out, because each forward pass needs two of it: from the targets
 Paper: arXiv 1811.12565, section 5.1. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,9 +13,12 @@ import torch
 from torch import Tensor
 
 from nnlib.bayes import GammaGaussian
+from nnlib.bayes.ranges import fraction, positive, whole
 from nnlib.noisy_ekfac import METHODS, Rows
 from nnlib.noisy_ekfac.natural import FisherPosterior
 from nnlib.noisy_ekfac.posterior import Posterior
+
+DIVERGED = 1e6  # variance of the noise, where targets have variance 1
 
 
 def forward(x: Tensor, layers: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -94,12 +96,14 @@ def train(
 
     Raises:
         ValueError: for an unknown method, or numbers out of range.
-        ArithmeticError: where training diverges.
+        ArithmeticError: where training diverges: outputs are not finite, or a thousand times as far off as the mean.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}: got {method!r}")
-    if epochs < 2 or min(batch_size, particles, hidden, statistics_every) < 1:
-        raise ValueError("at least two epochs and positive sizes are needed")
+    whole(2, epochs=epochs)
+    whole(batch_size=batch_size, particles=particles, hidden=hidden, statistics_every=statistics_every)
+    positive(lr=lr)
+    fraction(momentum=momentum)
     R, n, d = x.shape
     if batch_size > n:
         raise ValueError(f"batch_size must be at most the {n} training examples: got {batch_size}")
@@ -112,6 +116,8 @@ def train(
             noise = [normal((particles, *q.mean.shape), generator, x) for q in layers]
             weights = [q.sample(e) for q, e in zip(layers, noise, strict=True)]
             f, inputs = forward(xb, weights)
+            if not bool(f.isfinite().all()):
+                raise ArithmeticError(f"{method} diverged in epoch {epoch}: lower lr")
             precision = head.precision[:, None, None]
             head.observe(f, yb)
             if step % statistics_every == 0 and isinstance(layers[0], FisherPosterior):
@@ -123,7 +129,7 @@ def train(
                 gradient = ds.mT @ h / batch_size  # (P, R, out, in)
                 q.mean = q.mean + q.propose(gradient, W, e, lr=rate, damping_ex=0.0, momentum=momentum)[0]
             step += 1
-        if not math.isfinite(head.rate.sum().item()):
+        if not head.rate.max().item() / head.shape < DIVERGED:
             raise ArithmeticError(f"{method} diverged in epoch {epoch}: lower lr")
     return layers, head
 

@@ -59,7 +59,7 @@ def classify(
         lr: In place of ``RATES``'.
         kl_weight: Factor on the KL term; the paper has 1/2 without augmentation and 1/10 with it.
         prior_variance: Of the weights.
-        damping: Extrinsic.
+        damping: Extrinsic; SGD and Bayes by backprop have none.
         kl_clip: Longest squared step in the metric of the Fisher matrix.
         decay: Of the running averages of Fisher statistics. The paper's 0.99 suits its 60,000 steps; the averages start
             at the identity, and after a few hundred steps most of that would still be there.
@@ -74,7 +74,7 @@ def classify(
         ``source`` of the images.
 
     Raises:
-        ValueError: for an unknown workload or method.
+        ValueError: for an unknown workload, method or split.
 
     Source: arXiv 1811.12565, section 5.2. Chapter: ``book/noisy_ekfac.ipynb``.
 
@@ -82,7 +82,9 @@ def classify(
     >>> row["accuracy"] > 0.5
     True
     """
-    for name, value, known in (("workload", workload, WORKLOADS), ("method", method, RATES)):
+    parts = ("train", "validation", "test")
+    choices = (("workload", workload, WORKLOADS), ("method", method, RATES), ("measured_on", measured_on, parts))
+    for name, value, known in choices:
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}: got {value!r}")
     w = WORKLOADS[workload]
@@ -96,8 +98,11 @@ def classify(
     options: dict[str, Any] = {"damping": damping, "kl_clip": kl_clip, "seed": seed}
     part = getattr(data, measured_on)
     if method in OPTIMIZERS:
-        options |= {"kl_weight": kl_weight, "prior_variance": prior_variance, "decay": decay}
-        options |= {"update_statistics_every": w.statistics_every}
+        options |= {"kl_weight": kl_weight, "prior_variance": prior_variance}
+        if method == "Bayes by backprop":  # has no Fisher matrix to damp or to average
+            del options["damping"]
+        else:
+            options |= {"decay": decay, "update_statistics_every": w.statistics_every}
         options |= {"update_basis_every": BASIS_EVERY} if method in KRONECKER else {}
         optimizer = OPTIMIZERS[method](model, n, lr, **options)
         begun = time.process_time()

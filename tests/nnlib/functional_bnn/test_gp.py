@@ -99,9 +99,9 @@ def test_fitted_prior_is_frozen_and_the_given_kernel_is_not_changed():
 
 def test_no_start_and_no_evidence_are_refused():
     x, y = problem()
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="restarts must be a whole number"):
         fit_evidence(KERNELS["RBF"]().double(), x, y, 0.1, restarts=0)
-    with pytest.raises(ValueError, match="finite evidence"):
+    with pytest.raises(ValueError, match="y must be finite"):
         fit_evidence(KERNELS["RBF"]().double(), x, y * math.nan, 0.1, restarts=1)
 
 

@@ -8,7 +8,6 @@ from gpytorch.kernels import LinearKernel, RBFKernel, RQKernel
 
 from nnlib.functional_bnn.gp import gram, log_evidence
 from nnlib.functional_bnn.kernels import ArcCosine, NeuralKernelNetwork, fit_on_subsets
-from nnlib.modes import NonFiniteLoss
 from tests.oracles.functional_bnn import neural_kernel
 
 
@@ -41,7 +40,7 @@ def test_arc_cosine_is_one_at_equal_inputs_and_positive_semidefinite():
     torch.testing.assert_close(K.diagonal(), torch.ones(40).double(), rtol=0, atol=1e-14)
     torch.testing.assert_close(ArcCosine(3.0).double()(x, x[:40], diag=True), K.diagonal())
     assert torch.linalg.eigvalsh(K)[0] > 0
-    with pytest.raises(ValueError, match="scale must be positive: got 0"):
+    with pytest.raises(ValueError, match="scale must be positive and finite: got 0"):
         ArcCosine(0.0)
 
 
@@ -130,7 +129,7 @@ def test_fitting_on_subsets_raises_the_evidence_of_all_points_and_finds_the_nois
 
 def test_bad_fits_are_refused():
     x = points(10, 1)
-    with pytest.raises(ValueError, match="at least 1: got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number"):
         fit_on_subsets(RBFKernel().double(), x, x[:, 0], 0.1, steps=0)
-    with pytest.raises(NonFiniteLoss, match="step 1"):
+    with pytest.raises(ValueError, match="y must be finite: 10 of"):
         fit_on_subsets(RBFKernel().double(), x, x[:, 0] * float("nan"), 0.1, steps=2)

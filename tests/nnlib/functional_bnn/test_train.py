@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from gpytorch.kernels import RBFKernel
 
 from nnlib.bayes import Gaussian, LinearGaussian
 from nnlib.functional_bnn import (
@@ -139,9 +140,15 @@ def test_snapshots_are_taken_where_asked_from_the_start_to_the_end():
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step():
+    """Where training goes wrong, and not the data: those are refused before."""
     problem = sine()
-    with pytest.raises(NonFiniteLoss, match="step 1"):
-        fit(toy_network(), problem.x, problem.y * float("nan"), WeightSpace(), Gaussian(0.1), steps=3, samples=3)
+    penalty = FunctionSpace(GaussianProcess(RBFKernel().double()), problem.grid[0], problem.grid[-1])
+    for kind in (WeightSpace(), penalty):
+        network = toy_network()
+        with torch.no_grad():
+            network.means[0].fill_(float("inf"))
+        with pytest.raises(NonFiniteLoss, match="step 1"):
+            fit(network, problem.x, problem.y, kind, Gaussian(0.1), steps=3, samples=3)
 
 
 def test_bad_settings_are_refused():
