@@ -13,27 +13,39 @@ def leverage_scores(x: Tensor) -> Tensor:
     An input with l_i near 1 points where no other does; K-FAC learns it first.
 
     Args:
-        x: Shape (n, d), any rank. Where the rows are independent (n <= d), every score is 1.
+        x: Finite, shape (n, d), any rank. Where the rows are independent (n <= d), every score is 1.
 
     Raises:
-        ValueError: x is no matrix.
+        ValueError: x is no finite matrix.
 
     Source: arXiv 1905.10961, K-FAC. Chapter: ``book/natural_gradient.ipynb``.
 
     >>> leverage_scores(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
     tensor([1.0000, 0.5000, 0.5000])
     """
-    return projection(x).diagonal()
+    return column_space(x).square().sum(1).clamp(max=1)
+
+
+def column_space(a: Tensor) -> Tensor:
+    """An orthonormal basis U of the column space of A (n, k), shape (n, rank): A (A'A)^+ A' = U U'.
+
+    By singular values of A itself: those of A A' are squares, which lose half of the digits where rows are nearly
+    parallel. The rank counts those above max(n, k) eps times the largest.
+    """
+    if a.ndim != 2 or not a.is_floating_point():
+        raise ValueError(f"expected a matrix of numbers, one example a row: got {a.dtype} of shape {tuple(a.shape)}")
+    if not bool(a.isfinite().all()):
+        raise ValueError("expected a finite matrix: got NaN or infinity")
+    tall = a if len(a) > a.shape[1] else torch.linalg.qr(a.mT, mode="r").R.mT  # the same U, from (n, n)
+    U, s, _ = torch.linalg.svd(tall, full_matrices=False)
+    floor = max(a.shape) * torch.finfo(a.dtype).eps * s[:1]
+    return U[:, s > floor]
 
 
 def projection(a: Tensor) -> Tensor:
     """A (A'A)^+ A', the orthogonal projection onto the column space of A (n, k): shape (n, n)."""
-    if a.ndim != 2:
-        raise ValueError(f"expected a matrix, one example a row: got shape {tuple(a.shape)}")
-    if len(a) <= a.shape[1]:  # wide: from A A', (n, n)
-        K = a @ a.T
-        return K @ torch.linalg.pinv(K, hermitian=True)
-    return a @ torch.linalg.pinv(a)
+    U = column_space(a)
+    return U @ U.mT
 
 
 def kfac_operator(x: Tensor, features: Tensor) -> Tensor:

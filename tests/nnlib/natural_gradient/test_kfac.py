@@ -123,3 +123,56 @@ def test_bad_shapes_are_refused():
         leverage_scores(torch.ones(3))
     with pytest.raises(ValueError, match="a row for each example: got 12 and 3"):
         kfac_operator(X, torch.ones(3, 2))
+
+
+def two_rows_at(angle, n, d, dtype):
+    """n independent unit rows of which two lie at this angle."""
+    x = torch.linalg.qr(torch.randn(d, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q.mT
+    x = x.clone()
+    x[1] = x[0] * torch.cos(torch.tensor(angle)) + x[1] * torch.sin(torch.tensor(angle))
+    return x.to(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "angle"),
+    [
+        (torch.float32, 1e-1),
+        (torch.float32, 1e-3),
+        (torch.float64, 1e-6),
+        (torch.float64, 1e-12),
+    ],
+)
+@pytest.mark.parametrize(("n", "d"), [(8, 10), (10, 10), (8, 1000)])
+def test_leverage_scores_of_independent_rows_are_one_however_near_two_are(n, d, angle, dtype):
+    """Breaks by way of X X': at an angle of 1e-3 it is singular in float32, and the two get a half each."""
+    x = two_rows_at(angle, n, d, dtype)
+    torch.testing.assert_close(leverage_scores(x), torch.ones(n, dtype=dtype), rtol=0, atol=1e-5)
+    torch.testing.assert_close(kfac_operator(x, x), torch.eye(n, dtype=dtype), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("power", [1.0, 1e-4, 1e-6])
+def test_leverage_scores_of_a_tall_matrix_depend_on_no_scale_and_on_no_column_s(power, scale):
+    """Columns times anything: the column space is the same. Breaks where a square under- or overflows."""
+    columns = scale * power ** torch.arange(4, dtype=torch.float64) ** 0.5
+    torch.testing.assert_close(leverage_scores(X * columns), leverage_scores(X), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        (torch.zeros(3, 2), [0.0, 0.0, 0.0]),
+        (torch.zeros(0, 2), []),
+        (torch.zeros(2, 0), [0.0, 0.0]),
+        (torch.tensor([[1.0, 1.0], [2.0, 2.0]]), [0.2, 0.8]),
+        (torch.tensor([[1.0, 0.0, 0.0]]), [1.0]),
+    ],
+)
+def test_leverage_scores_at_the_ends(x, expected):
+    torch.testing.assert_close(leverage_scores(x), torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("x", [torch.full((3, 2), float("nan")), torch.ones(3, 2) / 0, torch.ones(3, 2).long()])
+def test_no_leverage_of_what_is_not_finite_or_no_number(x):
+    with pytest.raises(ValueError, match=r"expected a (finite )?matrix"):
+        leverage_scores(x)
