@@ -11,14 +11,18 @@ from nnlib.nqm.problem import NoisyQuadratic, Spectrum
 
 
 def examples_lower_bound(problem: NoisyQuadratic, target: float, prior: str = "bayes") -> float:
-    """Examples that no method can do without: the risk of the best estimator equals the target there.
+    """Examples that no method can do without; or, by name, those that the maximum-likelihood estimator needs.
 
-    Each example's gradient measures h_i theta_i with variance c_i, so that N of them leave
+    Each example's gradient measures h_i theta_i with variance c_i. After N of them the best estimator's risk is the
+    target where
 
     prior="bayes":               1/2 sum_i h_i / (1/s0_i + N h_i²/c_i) = target   (knows the initial variance)
     prior="maximum_likelihood":  1/2 sum_i c_i / (N h_i) = target                 (d / (2 target) when c = h)
 
-    Divided by the batch size it bounds the steps of every method of the chapter from below.
+    The first, divided by the batch size, bounds the steps of every method of the chapter from below. The second is no
+    bound: it is what the best estimator that knows nothing of the start needs, and every method of the chapter begins
+    at the start. At a target of 0.5 it is 10,000, and an average of iterates needs 6,982 examples at batch size 1; the
+    two forms agree where the target is small.
 
     Args:
         problem: NoisyQuadratic.
@@ -27,6 +31,9 @@ def examples_lower_bound(problem: NoisyQuadratic, target: float, prior: str = "b
 
     Returns:
         Number of examples, a float.
+
+    Raises:
+        ValueError: an argument out of range.
 
     Source: arXiv 1907.04164, section 3 (the maximum-likelihood line). Chapter: book/nqm.ipynb
 

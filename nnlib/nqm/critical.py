@@ -12,11 +12,13 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import least_squares
 
+from nnlib.nqm.bounds import perfect_scaling
 from nnlib.nqm.methods import Method
 from nnlib.nqm.problem import Array, NoisyQuadratic
 from nnlib.nqm.risk import risk_per_eigenvalue
 from nnlib.nqm.steps import StepsCurve, steps_to_target
 
+FAR_BELOW = 1e-4  # a share of the critical batch size at which steps are those of perfect scaling, to as much
 STILL_HALVES = 1.8  # doubling the batch must save this factor of steps; 2 would be perfect
 
 
@@ -35,7 +37,9 @@ class Hyperbola:
     misfit: float
 
     def steps(self, batch_sizes: ArrayLike) -> Array:
-        """T(B) at batch sizes (...)."""
+        """T(B) at batch sizes (...), > 0."""
+        if not (np.asarray(batch_sizes) > 0).all():
+            raise ValueError(f"batch_sizes must be positive: got {batch_sizes}")
         return self.floor * (1 + self.critical / np.asarray(batch_sizes))
 
 
@@ -56,7 +60,7 @@ def critical_batch_size(curve: StepsCurve, definition: str = "asymptotes") -> fl
     """The batch size where larger batches stop paying, by one of three definitions.
 
     - "asymptotes": where the line of perfect scaling meets the floor, lim_{B->0} T B / lim_{B->inf} T; both limits
-      are computed for the curve's problem, method and target.
+      are computed for the curve's problem, method and target, whatever batch sizes the curve has.
     - "doubling": the largest B in the curve's range with T(B/2) / T(B) >= 1.8.
     - "hyperbola": B_c of the best fit T = T_min (1 + B_c / B) in log T.
 
@@ -135,16 +139,23 @@ def gradient_noise_scale(problem: NoisyQuadratic, method: Method, batch_size: fl
     """
     h, c, weight = problem.h, problem.c, problem.weight
     risk = risk_per_eigenvalue(problem, method, steps).at(batch_size)  # (..., n): weight 1/2 h E theta²
-    return NoiseScale(
-        simple=(weight * c).sum() / (2 * h * risk).sum(-1), curvature=(weight * h * c).sum() / (2 * h**2 * risk).sum(-1)
-    )
+    with np.errstate(divide="ignore"):  # infinite where nothing is left of the gradient
+        simple, curvature = (
+            (weight * c).sum() / (2 * h * risk).sum(-1),
+            (weight * h * c).sum() / (2 * h**2 * risk).sum(-1),
+        )
+    return NoiseScale(simple=simple, curvature=curvature)
 
 
 def _limits(curve: StepsCurve) -> tuple[float, float]:
-    """Examples as B -> 0 and steps as B -> inf, in one search: B far below the knee, and B = inf."""
-    tiny = curve.examples.min() / curve.steps.min() * 1e-4
-    ends = steps_to_target(curve.problem, curve.method_class, [tiny, np.inf], curve.target, curve.power)
-    return float(ends.examples[0]), float(ends.steps[1])
+    """Examples as B -> 0, at B far below SGD's knee, which no other method's lies far below; and steps as B -> inf."""
+
+    def tuned(batch_size: float) -> StepsCurve:
+        return steps_to_target(curve.problem, curve.method_class, [batch_size], curve.target, curve.power)
+
+    floor = float(tuned(np.inf).steps[0])
+    far_below = perfect_scaling(curve.problem, curve.target, curve.power) / floor * FAR_BELOW
+    return float(tuned(far_below).examples[0]), floor
 
 
 def _log_curve(curve: StepsCurve) -> tuple[Array, Array]:

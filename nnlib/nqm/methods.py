@@ -102,7 +102,8 @@ class Schedule:
             raise ValueError("lrs must hold at least one learning rate: got none")
         for lr in self.lrs:
             _check_lr(lr)
-        if not isinstance(self.steps_per_piece, Integral) or self.steps_per_piece < 1:
+        whole = isinstance(self.steps_per_piece, Integral) and not isinstance(self.steps_per_piece, bool)
+        if not whole or self.steps_per_piece < 1:
             raise ValueError(f"steps_per_piece must be a whole number, at least 1: got {self.steps_per_piece!r}")
         check_power(self.power)
 

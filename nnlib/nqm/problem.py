@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 FULL = 2**14  # up to so many eigenvalues of a power law, each one is summed
+LEAST = 1e-100  # of curvatures and variances, and one over the largest: products and squares of them are numbers
 HEAD = 2**12  # above, these come first and Gauss-Legendre panels in log i stand for the tail
 
 
@@ -38,7 +39,7 @@ class NoisyQuadratic:
     A diagonal H loses nothing: the methods of the paper commute with rotations of theta.
 
     Args:
-        dim: number of eigenvalues, at least 1. Above 16,384 the tail is integrated over log i (error < 1e-8).
+        dim: number of eigenvalues, at least 1. Above 16,384 the tail is integrated over log i, see below.
         curvature_exponent: >= 0; 1 gives the paper's condition number `dim`.
         noise_exponent: any finite number; 1 makes the noise covariance equal the Hessian, as in the paper.
         init_variance: > 0.
@@ -49,6 +50,12 @@ class NoisyQuadratic:
 
     Raises:
         ValueError: an argument is out of range.
+
+    Where the tail is integrated, the risk differs from the sum over every eigenvalue, measured for 20,000 to 10^6 of
+    them, by less than 1e-8 of the whole for SGD, its average and schedules, and for the heavy ball as `steps_to_target`
+    tunes it. Where the bias is almost nothing, its own relative error is larger. A heavy ball that has hardly forgotten
+    its start after t steps (momentum^t not small) draws t sqrt(lr h) / 2 pi waves on the tail, which few nodes don't
+    follow: its bias is then off by 1e-7 at 10^4 steps and by up to 3e-3 from 10^5 on. `from_spectrum` sums everything.
 
     Source: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb
 
@@ -71,15 +78,17 @@ class NoisyQuadratic:
         noise_exponent: float = 1.0,
         init_variance: float = 1.0,
     ):
-        if not isinstance(dim, Integral) or dim < 1:
+        if not isinstance(dim, Integral) or isinstance(dim, bool) or dim < 1:
             raise ValueError(f"dim must be a whole number, at least 1: got {dim!r}")
         if not (np.isfinite(curvature_exponent) and curvature_exponent >= 0):
             raise ValueError(f"curvature_exponent must be finite and not negative: got {curvature_exponent}")
         if not np.isfinite(noise_exponent):
             raise ValueError(f"noise_exponent must be finite: got {noise_exponent}")
         i, weight = _indices(int(dim))
-        h = i**-curvature_exponent
-        self._set(int(dim), h, h**noise_exponent, np.full_like(h, init_variance), weight)
+        with np.errstate(over="ignore"):  # refused below, by name
+            h = i**-curvature_exponent
+            c = h**noise_exponent
+        self._set(int(dim), h, c, np.full_like(h, init_variance), weight)
 
     @classmethod
     def from_spectrum(cls, h: ArrayLike, c: ArrayLike | None = None, s0: ArrayLike = 1.0) -> "NoisyQuadratic":
@@ -91,23 +100,23 @@ class NoisyQuadratic:
             s0: initial variances, (d,) or a scalar, > 0.
 
         Raises:
-            ValueError: a value is not positive and finite, or the shapes differ.
+            ValueError: a value is not positive and finite, from 1e-100 to 1e100, or the shapes differ.
 
         Chapter: book/nqm.ipynb
 
         >>> NoisyQuadratic.from_spectrum([1.0, 4.0]).h.tolist()
         [4.0, 1.0]
         """
-        h = np.array(h, dtype=np.float64)
+        h = np.asarray(h, dtype=np.float64)
         if h.ndim != 1 or h.size == 0:
             raise ValueError(f"h must be a vector with at least one eigenvalue: got shape {h.shape}")
         order = np.argsort(-h, kind="stable")
 
         def column(name: str, value: ArrayLike) -> Array:
-            value = np.array(value, dtype=np.float64)
+            value = np.asarray(value, dtype=np.float64)
             if value.ndim and value.shape != h.shape:
                 raise ValueError(f"{name} must be a scalar or have the shape of h, {h.shape}: got {value.shape}")
-            return np.broadcast_to(value, h.shape)[order]
+            return np.broadcast_to(value, h.shape)[order]  # a copy: what was given stays the caller's
 
         problem = cls.__new__(cls)
         problem._set(h.size, h[order], column("c", h if c is None else c), column("s0", s0), np.ones(h.size))
@@ -115,9 +124,11 @@ class NoisyQuadratic:
 
     def _set(self, dim: int, h: Array, c: Array, s0: Array, weight: Array) -> None:
         for name, value in (("h", h), ("c", c), ("s0", s0)):
-            if not (np.isfinite(value) & (value > 0)).all():
-                bad = value[~(np.isfinite(value) & (value > 0))][0]
-                raise ValueError(f"every entry of {name} must be positive and finite: got {bad}")
+            fine = (value >= LEAST) & (value <= 1 / LEAST)  # NaN is neither
+            if not fine.all():
+                raise ValueError(
+                    f"every entry of {name} must be from {LEAST:g} to {1 / LEAST:g}: got {value[~fine][0]}"
+                )
             value.flags.writeable = False
         weight.flags.writeable = False
         self.dim, self.h, self.c, self.s0, self.weight = dim, h, c, s0, weight

@@ -14,9 +14,12 @@ from nnlib.nqm.bounds import check_target, small_batch_examples
 from nnlib.nqm.methods import Schedule, check_power
 from nnlib.nqm.problem import Array, NoisyQuadratic, Spectrum
 from nnlib.nqm.risk import expected_risk
+from nnlib.nqm.search.table import MOST_STEPS
 
 SAVED = 4  # a guess to begin with: the best schedule needs a quarter of the examples of a constant small rate
 FLATTEST, FARTHEST = -0.1, 2.0  # of secant steps in log k: how flat a slope is believed, and how far one goes
+MOST_PIECES = 500  # the time grows with them, to twenty times that of 50
+HELD = 1e-6  # of a log learning rate below the limit: held there
 LOWEST = -40.0  # of a log learning rate: so small a rate does nothing in any run
 
 
@@ -25,8 +28,8 @@ def optimal_schedule(
 ) -> Schedule:
     """The shortest piecewise constant schedule of the learning rate that brings the risk below a target.
 
-    min k such that min over lr_1..lr_P of R(P k) < target, with k steps a piece and
-    0 < lr_j <= 2 / (max h^(1-p) + min h^(1-p)), the best constant learning rate without noise.
+    min k such that min over lr_1..lr_P of R(P k) < target, with k steps a piece (for k above a million to a millionth
+    of it) and 0 < lr_j <= 2 / (max h^(1-p) + min h^(1-p)), the best constant learning rate without noise.
 
     The inner minimum is taken over log lr by L-BFGS-B with exact gradients; the outer one by secant steps on k.
     The risk is not convex in the learning rates: what is found is a local minimum, and no start tried gave a better
@@ -36,14 +39,14 @@ def optimal_schedule(
         problem: NoisyQuadratic.
         batch_size: > 0; math.inf for no noise.
         target: risk to reach, in (0, problem.initial_risk).
-        pieces: number of pieces P of equal length, at least 1.
+        pieces: number of pieces P of equal length, from 1 to 500.
         power: power p of the preconditioner, in [0, 1].
 
     Returns:
         Schedule; its `.steps` are a multiple of `pieces`, and its exact risk at the end is below the target.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument out of range, or a target that takes more than 10^13 steps.
 
     Source: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb
 
@@ -56,38 +59,61 @@ def optimal_schedule(
     check_power(power)
     if not batch_size > 0:
         raise ValueError(f"batch_size must be positive: got {batch_size}")
-    if not isinstance(pieces, Integral) or pieces < 1:
-        raise ValueError(f"pieces must be a whole number, at least 1: got {pieces!r}")
+    if not isinstance(pieces, Integral) or isinstance(pieces, bool) or not 1 <= pieces <= MOST_PIECES:
+        raise ValueError(f"pieces must be a whole number, from 1 to {MOST_PIECES}: got {pieces!r}")
     cap = 2 / (problem.h[0] ** (1 - power) + problem.h[-1] ** (1 - power))
     spectrum = problem.reduced
     goal = math.log(target)
     solved: dict[int, _Best] = {}  # by steps per piece
 
-    def solve(k: int, start: Array) -> _Best:
+    def solve(k: int) -> _Best:
         if k not in solved:
+            start = np.full(pieces, math.log(cap) - 1)
+            if solved:  # the nearest, with the same lr k: but for what is held at the limit, the same run, only longer
+                near_by = min(solved, key=lambda other: abs(math.log(other / k)))
+                start = solved[near_by].log_lrs
+                start = np.where(start < math.log(cap) - HELD, start + math.log(near_by / k), start)
             solved[k] = _best_lrs(spectrum, batch_size, k, power, math.log(cap), start)
         return solved[k]
 
+    def reached(k: int) -> Schedule | None:
+        schedule = Schedule(tuple(np.exp(solve(k).log_lrs)), k, power)
+        return schedule if expected_risk(problem, schedule, schedule.steps).at(batch_size) < target else None
+
     # Secant steps on log k from a guess, by the envelope theorem: the best lrs stay, only k moves.
     examples = small_batch_examples(spectrum, target, power)
-    k = max(1, round(max(examples / batch_size / SAVED, math.log(problem.initial_risk / target)) / pieces))
-    start = np.full(pieces, math.log(cap) - 1)
+    steps = max(examples / batch_size / SAVED, math.log(problem.initial_risk / target))
+    if not steps <= MOST_STEPS:
+        raise ValueError(f"target {target} takes more than {MOST_STEPS:.0e} steps at batch size {batch_size}")
+    k = max(1, round(steps / pieces))
     low, high = 0, None  # known to be too few, known to be enough
-    while high is None or high - low > 1:
-        value, slope, start = solve(k, start)
+    while high is None or high - low > near(high):
+        value, slope, _ = solve(k)
         if value < goal:
             high = k
         else:
             low = k
         step = k * math.exp(np.clip((goal - value) / min(slope, FLATTEST), -FARTHEST, FARTHEST))
-        k = math.floor(step) if value >= goal else math.ceil(step) - 1  # lands next to the crossing
-        k = max(low + 1, k if high is None else min(k, high - 1))
-    # The few eigenvalues of the search may be wrong by some parts in a million: the whole spectrum decides.
-    while True:
-        schedule = Schedule(tuple(np.exp(solve(high, start).log_lrs)), high, power)
-        if expected_risk(problem, schedule, schedule.steps).at(batch_size) < target:
-            return schedule
-        high += 1
+        k = math.floor(step) if value >= goal else math.ceil(step) - near(k)  # lands next to the crossing
+        k = max(low + near(low), k if high is None else min(k, high - near(high)))
+    # The few eigenvalues of the search may be wrong by some parts in a million: the whole spectrum decides. Of long
+    # runs these are many steps: ever larger strides until there are enough, and back by halves.
+    found, low, stride = reached(high), high - near(high), near(high)
+    while found is None:
+        low, high, stride = high, high + stride, 2 * stride
+        found = reached(high)
+    while high - low > near(high):
+        k = (low + high) // 2
+        if (schedule := reached(k)) is None:
+            low = k
+        else:
+            high, found = k, schedule
+    return found
+
+
+def near(k: int) -> int:
+    """How close to the fewest steps a piece one comes: one step, or a millionth of many."""
+    return max(1, k // 10**6)
 
 
 class _Best(NamedTuple):

@@ -58,6 +58,8 @@ def simulate(
         raise ValueError(f"batch_size must be positive: got {batch_size}")
     if not isinstance(runs, Integral) or runs < 1:
         raise ValueError(f"runs must be a whole number, at least 1: got {runs!r}")
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating type: got {dtype}")
     if problem.h.size != problem.dim:
         raise ValueError(f"simulate needs every eigenvalue, dim at most 16384: got dim = {problem.dim}")
     h, c, s0 = (torch.as_tensor(v.copy(), device=device, dtype=dtype) for v in (problem.h, problem.c, problem.s0))

@@ -6,6 +6,7 @@ Paper: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb.
 
 import math
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def steps_to_target(
         raise ValueError(f"method_class must be SGD, HeavyBall or IterateAverage: got {method_class!r}")
     check_target(problem, target)
     check_power(power)
-    batch_sizes = np.array(batch_sizes, dtype=np.float64)
+    batch_sizes = np.asarray(batch_sizes, dtype=np.float64).copy()
     if batch_sizes.ndim != 1 or batch_sizes.size == 0 or not (batch_sizes > 0).all():
         raise ValueError(f"batch_sizes must be a vector of positive numbers: got {batch_sizes}")
     lr, extra, steps = fewest_steps(problem, method_class, target, power, batch_sizes)
@@ -143,6 +144,8 @@ def first_passage(
     29
     """
     check_target(problem, target)
+    if not isinstance(max_steps, Integral) or isinstance(max_steps, bool) or max_steps < 1:
+        raise ValueError(f"max_steps must be a whole number, at least 1: got {max_steps!r}")
     last = min(max_steps, method.steps) if isinstance(method, Schedule) else max_steps
     before = 0
     while before < last:
