@@ -3,10 +3,12 @@
 So that no record says by hand where its data came from.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 _listening: ContextVar[tuple[list[str], ...]] = ContextVar("_listening", default=())
@@ -35,8 +37,19 @@ def noted() -> Iterator[list[str]]:
         _listening.reset(token)
 
 
+def own_files() -> list[tuple[str, int, int]]:
+    """Name, size and time of the last change of each file in ``$NNLIB_DATA``: other files are other data."""
+    own = os.environ.get("NNLIB_DATA")
+    if not own or not Path(own).is_dir():
+        return []
+    found = [(path.name, path.stat()) for path in sorted(Path(own).iterdir()) if path.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+
+
 def remember(maxsize: int = 16) -> Callable[[Callable], Callable]:
     """``lru_cache`` for what loads data: an answer from memory notes again what was loaded to make it.
+
+    Answers made from other files in ``$NNLIB_DATA`` do not count.
 
     >>> @remember()
     ... def trained(seed):
@@ -55,7 +68,7 @@ def remember(maxsize: int = 16) -> Callable[[Callable], Callable]:
 
         @wraps(function)
         def remembered(*args: Any, **options: Any) -> Any:
-            key = (args, tuple(sorted(options.items())))
+            key = (args, tuple(sorted(options.items())), tuple(own_files()))
             if key not in kept:
                 with noted() as heard:
                     value = function(*args, **options)

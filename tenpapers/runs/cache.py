@@ -2,54 +2,98 @@
 
 import ast
 import hashlib
-import inspect
 import os
+import tempfile
 import time
+import uuid
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import joblib
 
 from tenpapers.data import noted
+from tenpapers.data.sources import own_files
+from tenpapers.runs.describe import HOUSES, Indescribable, described
 
-HOUSES = ("nnlib", "tenpapers")
 Cell = dict[str, Any]
 
 
-def attempt(function: Callable, key: str, cell: Cell) -> tuple[Cell, list[Cell], float, list[str], str | None]:
-    """Run a cell, or find its answer: the cell, its rows, seconds, what data was loaded, and what went wrong."""
-    # The cache is opened here, not at import: a test or a command may have just chosen another folder.
-    memory = joblib.Memory(os.environ.get("NNLIB_CACHE") or Path.home() / ".cache" / "nnlib", verbose=0)
+def attempt(
+    function: Callable, key: str, cell: Cell, folder: str | None
+) -> tuple[Cell, list[Cell], float, list[str], str | None]:
+    """Run a cell, or find its answer: the cell, its rows, seconds, what data was loaded, and what went wrong.
+
+    Args:
+        function: What is run.
+        key: Of all that the answer stands on beside the cell: :func:`cache_key`.
+        cell: Its arguments by name.
+        folder: Of the cache; None to run whatever was answered before.
+    """
     start = time.perf_counter()
     try:
-        answer: Any = memory.cache(_answer, ignore=["function"])
-        rows, seconds, data = answer(function, key, cell)
+        answer: Any = _answer
+        if folder is not None:
+            answer = joblib.Memory(folder, verbose=0).cache(_answer, ignore=["function", "cell"])
+        rows, seconds, data = answer(function, cell, f"{key} {_described(cell)}")
     except Exception as caught:  # whatever it was, the other cells go on
         return cell, [], time.perf_counter() - start, [], f"{type(caught).__name__}: {caught}"
     return cell, rows, seconds, data, None
 
 
-def _answer(function: Callable, key: str, cell: Cell) -> tuple[list[Cell], float, list[str]]:
+def _answer(function: Callable, cell: Cell, key: str) -> tuple[list[Cell], float, list[str]]:
     start = time.perf_counter()
     with noted() as data:
         rows = function(**cell)
     return (rows if isinstance(rows, list) else [rows]), time.perf_counter() - start, data
 
 
-def fingerprint(function: Callable) -> str:
-    """What an answer depends on beside its cell.
+def cache_folder() -> str | None:
+    """Where answers are kept: ``$NNLIB_CACHE``, else ``~/.cache/nnlib``; None, and a warning, where nothing can be.
 
-    For a function of the book's packages its module and all that this imports from them; for one written in a notebook
-    both packages whole, the function's own source, and the values of the globals it reads.
+    It is looked up at each sweep, not at import: a test or a command may have just chosen another folder.
     """
-    name = [function.__module__, function.__qualname__]
-    if function.__module__.split(".")[0] in HOUSES:
-        return str(joblib.hash([source_hash(function.__module__), *name]))
-    whole = [source_hash(house) for house in HOUSES]
-    return str(joblib.hash([*whole, *name, *_own_source(function, set())]))
+    try:
+        folder = Path(os.environ.get("NNLIB_CACHE") or Path.home() / ".cache" / "nnlib")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except (OSError, RuntimeError) as caught:  # the second: a user without a home
+        _warn_once(f"no answer is kept, and each is computed again: {caught}; set NNLIB_CACHE to a folder of yours")
+        return None
+
+
+@lru_cache
+def _warn_once(text: str) -> None:
+    warnings.warn(text, stacklevel=3)
+
+
+def cache_key(function: Callable) -> str:
+    """What an answer depends on beside its cell: code, what it reads, and the reader's own files of data."""
+    return str(joblib.hash([fingerprint(function), own_files()]))
+
+
+def fingerprint(function: Callable) -> str:
+    """The code that an answer depends on, and the values that this reads.
+
+    For a function of the book's packages its module and all that this imports from them; for anything else (a function
+    of a notebook, a method, a partial) both packages whole, and all that ``tenpapers.runs.describe`` finds in it.
+    """
+    module = getattr(function, "__module__", None) or ""
+    if isinstance(function, FunctionType) and module.split(".")[0] in HOUSES:
+        return str(joblib.hash([source_hash(module), module, function.__qualname__]))
+    return str(joblib.hash([*(source_hash(house) for house in HOUSES), _described(function)]))
+
+
+def _described(value: Any) -> str:
+    try:
+        return described(value)
+    except Indescribable:
+        return uuid.uuid4().hex  # as no other: what can't be told apart from something else is not answered from memory
 
 
 @lru_cache(maxsize=256)
@@ -96,17 +140,3 @@ def _behind(module: str) -> set[Path]:
                 continue
             names += [name for name in asked if name.split(".")[0] in HOUSES]
     return found
-
-
-def _own_source(function: Callable, seen: set[str]) -> list[Any]:
-    """Source of a function outside the packages, of the functions of its module that it calls, and values it reads."""
-    seen.add(function.__qualname__)
-    parts: list[Any] = [inspect.getsource(function), function.__defaults__, function.__kwdefaults__]
-    free = inspect.getclosurevars(function)
-    for name, value in sorted({**free.globals, **free.nonlocals}.items()):
-        if inspect.isfunction(value) and value.__module__ == function.__module__:
-            if value.__qualname__ not in seen:
-                parts += _own_source(value, seen)
-        elif not inspect.ismodule(value) and not callable(value):
-            parts.append((name, value))
-    return parts

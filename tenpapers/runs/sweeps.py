@@ -7,7 +7,7 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from tenpapers.runs.cache import attempt, fingerprint
+from tenpapers.runs.cache import attempt, cache_folder, cache_key
 
 Cell = dict[str, Any]
 
@@ -20,9 +20,10 @@ def sweep(
     """Call ``function(**cell)`` for every cell of a grid and put all the answers in one tidy frame.
 
     Answers are kept on disk as soon as they are there, so an interrupted sweep goes on where it stopped. The key
-    holds the cell, the function, and a hash of the source it stands on (``tenpapers.runs.cache``): changed code is
-    never answered from the cache. A cell that raises is a row with its ``error``, is not cached, and does not stop the
-    others.
+    holds the cell, a hash of the code that the function stands on (classes, methods, partials, and values that it reads
+    included), and the names, sizes and times of the files in ``$NNLIB_DATA``: changed code or data is never answered
+    from the cache. Where no folder can be written, all is computed, with one warning. A cell that raises is a row with
+    its ``error``, is not cached, and does not stop the others.
 
     Args:
         function: Takes the names of the grid as keywords; returns a dict, or a list of dicts for several rows.
@@ -51,8 +52,8 @@ def sweep(
         cells = [dict(cell) for cell in grid]
     if not grid or not cells:
         raise ValueError("the grid is empty: give at least one value for each name")
-    key = fingerprint(function)
-    calls = (joblib.delayed(attempt)(function, key, cell) for cell in cells)
+    key, folder = cache_key(function), cache_folder()
+    calls = (joblib.delayed(attempt)(function, key, cell, folder) for cell in cells)
     answers: Any = joblib.Parallel(n_jobs=n_jobs)(calls)
     found = []
     for cell, rows, seconds, _, error in answers:

@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from tenpapers.runs.cache import attempt, fingerprint
+from tenpapers.runs.cache import attempt, cache_folder, cache_key, fingerprint
 from tenpapers.runs.profiles import PROFILES
 from tenpapers.runs.store import machine, plain, read, replace
 
@@ -170,8 +170,9 @@ class Table:
             open_cells = self.waiting(profile)
             chosen = [cell for cell in chosen if cell in open_cells]
         finished: list[tuple[Cell, list[Cell], float, list[str]]] = []
-        failed, saved, key = 0, time.monotonic(), fingerprint(self.run)
-        calls = (joblib.delayed(attempt)(self.run, key, cell) for cell in chosen)
+        failed, saved = 0, time.monotonic()
+        key, folder = cache_key(self.run), cache_folder()
+        calls = (joblib.delayed(attempt)(self.run, key, cell, folder) for cell in chosen)
         answers: Any = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls)
         try:
             for number, (cell, rows, seconds, data, error) in enumerate(answers, start=1):
