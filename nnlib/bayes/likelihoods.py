@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnlib.bayes.ranges import finite, fraction, not_negative, positive, whole
+from nnlib.arguments import real, whole, within
 
 LOG_TWO_PI = math.log(2 * math.pi)
 Device = torch.device | str | None
@@ -73,8 +73,8 @@ class Gaussian(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        positive(variance=variance)
-        not_negative(floor=floor)
+        within("(0, inf)", variance=variance)
+        within("[0, inf)", floor=floor)
         if floor and not learnt:
             raise ValueError(f"floor is of learnt noise: got {floor} for fixed noise, whose variance is given")
         dtype = dtype or torch.get_default_dtype()
@@ -170,9 +170,9 @@ class GammaGaussian(Gaussian):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ):
-        whole(n_data=n_data, outputs=outputs)
-        positive(shape=shape, rate=rate)
-        fraction(decay=decay)
+        whole(1, n_data=n_data, outputs=outputs)
+        within("(0, inf)", shape=shape, rate=rate)
+        within("[0, 1)", decay=decay)
         super().__init__(rate / shape, device=device, dtype=dtype)
         self.n_data, self.outputs, self.copies, self.decay = n_data, outputs, copies, decay
         self.prior = shape, rate
@@ -190,7 +190,7 @@ class GammaGaussian(Gaussian):
 
         Copies share the uniform draws, so that each has the precisions that it would have alone.
         """
-        whole(particles=particles)
+        whole(1, particles=particles)
         u = torch.rand(particles, generator=generator, dtype=torch.float64, device=self.rate.device)
         quantiles = gamma_quantile(u, self.shape).to(self.rate)
         return quantiles.view(particles, *(1 for _ in self.copies)) / self.rate
@@ -210,8 +210,7 @@ class GammaGaussian(Gaussian):
         """Move the rate towards rate_0 + n E|y - f|^2 / 2, the mean taken over particles and the batch."""
         same_shape(outputs, y, len(self.copies))
         self._columns(y)
-        finite(outputs=outputs, y=y)
-        whole(examples=y.shape[-2])
+        real("...", outputs=outputs, y=y)
         squared = (outputs - y).square().sum(-1)  # (..., *copies, n)
         particles = range(squared.ndim - 1 - len(self.copies))
         mean_square = squared.mean((*particles, squared.ndim - 1))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnlib.arguments import real, within
 from nnlib.bayes.likelihoods import LOG_TWO_PI
-from nnlib.bayes.ranges import finite, positive
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class LinearGaussian:
     def __post_init__(self):
         if self.X.ndim != 2 or self.y.shape != self.X.shape[:1]:
             raise ValueError(f"X must be (n, d) and y (n,): got {tuple(self.X.shape)} and {tuple(self.y.shape)}")
-        positive(noise_variance=self.noise_variance, prior_variance=self.prior_variance)
-        finite(X=self.X, y=self.y)
+        within("(0, inf)", noise_variance=self.noise_variance, prior_variance=self.prior_variance)
+        real("...", X=self.X, y=self.y)
 
     @property
     def precision(self) -> Tensor:

@@ -11,8 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import whole, within
 from nnlib.bayes.likelihoods import Device
-from nnlib.bayes.ranges import positive, whole
 
 
 class MeanFieldLinear(nn.Module):
@@ -44,7 +44,7 @@ class MeanFieldLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        whole(in_features=in_features, out_features=out_features)
+        whole(1, in_features=in_features, out_features=out_features)
         bound = (6 / (in_features + out_features)) ** 0.5
         generator = torch.Generator("cpu").manual_seed(seed)
         # Drawn on the CPU in double precision: the same seed is the same network on every device and in every dtype.
@@ -56,7 +56,7 @@ class MeanFieldLinear(nn.Module):
 
     def forward(self, x: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
         """(n, in) or (S, n, in) -> (S, n, out); sample s has the same weights for all n inputs."""
-        whole(samples=samples)
+        whole(1, samples=samples)
         shape = (samples, *self.mean.shape)
         noise = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         W = self.mean + self.rho.exp() * noise  # (S, out, in + 1)
@@ -131,6 +131,6 @@ def mean_field_kl(mean: Tensor, variance: Tensor, prior_variance: float) -> Tens
     >>> float(mean_field_kl(torch.zeros(4), torch.ones(4), 1.0))
     0.0
     """
-    positive(prior_variance=prior_variance)
+    within("(0, inf)", prior_variance=prior_variance)
     ratio = variance / prior_variance
     return 0.5 * (ratio + mean.square() / prior_variance - 1 - ratio.log()).sum()

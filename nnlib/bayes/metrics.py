@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nnlib.arguments import real, whole, within
 from nnlib.bayes.likelihoods import LOG_TWO_PI, same_shape
-from nnlib.bayes.ranges import finite, positive, whole
 
 LEVELS = tuple(i / 10 for i in range(1, 10))
 
@@ -118,8 +118,9 @@ def expected_calibration_error(probabilities: Tensor, y: Tensor, bins: int = 15)
     >>> float(expected_calibration_error(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1])))
     0.0
     """
-    whole(bins=bins)
+    whole(1, bins=bins)
     _check_classes("probabilities", probabilities, y)
+    real("...", probabilities=probabilities)
     off = (probabilities.sum(1) - 1).abs().max().item()
     if probabilities.min() < 0 or off > 8 * probabilities.shape[1] * torch.finfo(probabilities.dtype).eps + 1e-6:
         raise ValueError(
@@ -148,7 +149,7 @@ def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
         raise ValueError(
             f"logits must have shape (P, n, classes) and y (n,): got {tuple(logits.shape)} and {tuple(y.shape)}"
         )
-    finite(logits=logits)
+    real("...", logits=logits)
     _check_classes("logits", logits[0], y)
     # By logarithms: the probability of a class that every network thinks impossible may be zero in single precision.
     logs = logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))  # (n, classes)
@@ -176,8 +177,8 @@ def _check(outputs: Tensor, y: Tensor, scale: float) -> None:
     if outputs.ndim != 3 or not outputs.numel():
         raise ValueError(f"outputs must have shape (particles, n, outputs), none 0: got {tuple(outputs.shape)}")
     same_shape(outputs, y)
-    finite(outputs=outputs, y=y)
-    positive(scale=scale)
+    real("...", outputs=outputs, y=y)
+    within("(0, inf)", scale=scale)
 
 
 def _check_classes(name: str, scores: Tensor, y: Tensor) -> None:
@@ -186,6 +187,5 @@ def _check_classes(name: str, scores: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"{name} must be (n, classes) and y (n,), int64: got {tuple(scores.shape)}, {tuple(y.shape)}, {y.dtype}"
         )
-    finite(**{name: scores})
     if int(y.min()) < 0 or int(y.max()) >= scores.shape[1]:
         raise ValueError(f"y must be classes from 0 to {scores.shape[1] - 1}: got {int(y.min())} to {int(y.max())}")

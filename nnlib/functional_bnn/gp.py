@@ -13,7 +13,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-from nnlib.bayes.ranges import finite, positive, whole
+from nnlib.arguments import real, whole, within
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -66,7 +66,7 @@ def log_evidence(kernel: Kernel, x: Tensor, y: Tensor, noise_sd: float | Tensor)
         ValueError: for other shapes, numbers that are not finite, or noise that is not positive.
     """
     regression_data(x, y)
-    positive(noise_sd=noise_sd)
+    within("(0, inf)", noise_sd=noise_sd)
     return _log_evidence(kernel, x, y, noise_sd)
 
 
@@ -79,7 +79,7 @@ def regression_data(x: Tensor, y: Tensor) -> None:
     if x.ndim != 2 or not x.numel() or y.shape != x.shape[:1] or not (x.is_floating_point() and x.dtype == y.dtype):
         found = f"{tuple(x.shape)}, {x.dtype} and {tuple(y.shape)}, {y.dtype}"
         raise ValueError(f"x must be (n, d) and y (n,), of one floating type and not empty: got {found}")
-    finite(x=x, y=y)
+    real("...", x=x, y=y)
 
 
 def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -104,10 +104,10 @@ def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float
     [0.5, 0.5]
     """
     regression_data(x, y)
-    positive(noise_sd=noise_sd)
+    within("(0, inf)", noise_sd=noise_sd)
     if new.ndim != 2 or new.shape[1] != x.shape[1]:
         raise ValueError(f"new must be (m, {x.shape[1]}), as x: got {tuple(new.shape)}")
-    finite(new=new)
+    real("...", new=new)
     factor = cholesky(gram(kernel, x), noise_sd**2)
     cross = torch.linalg.solve_triangular(factor, gram(kernel, x, new), upper=False)  # (n, m)
     white = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
@@ -119,7 +119,7 @@ def marginal_draws(mean: Tensor, variance: Tensor, samples: int, seed: int = 0) 
 
     A variance below zero by rounding counts as zero.
     """
-    whole(samples=samples)
+    whole(1, samples=samples)
     generator = torch.Generator("cpu").manual_seed(seed)
     normal = torch.randn(samples, len(mean), generator=generator, dtype=mean.dtype, device="cpu")
     return mean + variance.clamp_min(0).sqrt() * normal.to(mean.device)
@@ -174,8 +174,8 @@ def fit_evidence(
     Source: arXiv 1903.05779, section 5. Chapter: book/functional_bnn.ipynb.
     """
     regression_data(x, y)
-    positive(noise_sd=noise_sd)
-    whole(restarts=restarts, steps=steps)
+    within("(0, inf)", noise_sd=noise_sd)
+    whole(1, restarts=restarts, steps=steps)
     generator = torch.Generator("cpu").manual_seed(seed)
     found = []
     for restart in range(restarts):

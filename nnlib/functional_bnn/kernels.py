@@ -14,7 +14,7 @@ from gpytorch.kernels import Kernel, LinearKernel, RBFKernel, RQKernel
 from linear_operator import to_dense
 from torch import Tensor, nn
 
-from nnlib.bayes.ranges import positive, whole
+from nnlib.arguments import whole, within
 from nnlib.descent import descend
 from nnlib.functional_bnn.gp import Evidence, log_evidence, regression_data
 
@@ -37,7 +37,7 @@ class ArcCosine(Kernel):
     """
 
     def __init__(self, scale: float = 1.0):
-        positive(scale=scale)
+        within("(0, inf)", scale=scale)
         super().__init__()
         self.scale = scale
 
@@ -81,7 +81,7 @@ class NeuralKernelNetwork(Kernel):
     """
 
     def __init__(self, d: int, lengthscale: float | Tensor = 1.0, seed: int = 0):
-        whole(d=d)
+        whole(1, d=d)
         super().__init__()
         primitives = [kernel(ard_num_dims=d) for kernel in (LinearKernel, RBFKernel, RQKernel) for _ in range(2)]
         for kernel in primitives[2:]:
@@ -174,8 +174,8 @@ def fit_on_subsets(
     Source: arXiv 1903.05779, section 5.2.2. Chapter: book/functional_bnn.ipynb.
     """
     regression_data(x, y)
-    positive(noise_sd=noise_sd, lr=lr)
-    whole(subset=subset, steps=steps)
+    within("(0, inf)", noise_sd=noise_sd, lr=lr)
+    whole(1, subset=subset, steps=steps)
     kernel = copy.deepcopy(kernel).requires_grad_(True)
     log_noise = torch.tensor(math.log(noise_sd), dtype=y.dtype, device=y.device, requires_grad=True)
     generator = torch.Generator("cpu").manual_seed(seed)

@@ -10,8 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import whole, within
 from nnlib.bayes import mean_field_kl
-from nnlib.bayes.ranges import positive, whole
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -85,7 +85,7 @@ class StochasticMLP(nn.Module):
 
     def draw(self, samples: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
         """Draw whole functions: a callable (n, d) -> (samples, n), or (samples, n, outputs) if there are several."""
-        whole(samples=samples)
+        whole(1, samples=samples)
         weights = []
         for mean, log_sd in zip(self.means, self.log_sds, strict=True):
             noise = torch.randn(samples, *mean.shape, generator=generator, dtype=mean.dtype, device="cpu")
@@ -108,6 +108,6 @@ class StochasticMLP(nn.Module):
 
     def weight_kl(self, prior_sd: float = 1.0) -> Tensor:
         """KL[q(w) ‖ N(0, prior_sd² I)], exact, summed over all weights: what weight-space VI penalises."""
-        positive(prior_sd=prior_sd)
+        within("(0, inf)", prior_sd=prior_sd)
         pairs = zip(self.means, self.log_sds, strict=True)
         return torch.stack([mean_field_kl(mean, (2 * log_sd).exp(), prior_sd**2) for mean, log_sd in pairs]).sum()

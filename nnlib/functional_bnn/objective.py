@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from nnlib.bayes.ranges import not_negative, positive, whole
+from nnlib.arguments import whole, within
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.score import SpectralStein
 
@@ -63,7 +63,7 @@ def kl_surrogate(
     """
     if f.ndim != 2 or f.shape[1] != len(x):
         raise ValueError(f"f must hold one column for each of the {len(x)} inputs: got shape {tuple(f.shape)}")
-    not_negative(injected_noise=injected_noise)
+    within("[0, inf)", injected_noise=injected_noise)
     noisy = f + injected_noise * _normal_like(f, generator)
     score = SpectralStein(noisy, eigenfunctions).score()
     if isinstance(prior, Density):
@@ -153,7 +153,7 @@ def adversarial_points(
     if not isinstance(prior, Density):
         raise ValueError("adversarial points need a prior with a density: that of a sampled one has no gradient in x")
     whole(0, steps=steps)
-    positive(lr=lr)
+    within("(0, inf)", lr=lr)
     moving = start.detach().clone()
     for _ in range(steps):
         moving.requires_grad_(True)

@@ -11,7 +11,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-from nnlib.bayes.ranges import finite, whole
+from nnlib.arguments import real, whole
 from nnlib.functional_bnn.gp import cholesky, posterior
 from nnlib.functional_bnn.network import StochasticMLP
 from nnlib.functional_bnn.train import predict
@@ -54,7 +54,7 @@ def max_value_entropy(mean: Tensor, sd: Tensor, maxima: Tensor) -> Tensor:
     if mean.ndim != 1 or sd.shape != mean.shape or maxima.ndim != 1 or not len(maxima):
         shapes = ", ".join(str(tuple(part.shape)) for part in (mean, sd, maxima))
         raise ValueError(f"mean and sd must be (m,) and maxima (K,), K at least 1: got {shapes}")
-    finite(mean=mean, sd=sd, maxima=maxima)
+    real("...", mean=mean, sd=sd, maxima=maxima)
     gamma = (maxima[:, None] - mean) / sd  # (K, m)
     # φ/Φ and log Φ by erfcx, without the factor e^{−γ²/2} of both: far below 0 two huge terms would cancel
     tail = gamma.clamp_max(0.0)
@@ -96,7 +96,7 @@ def process_belief(
     >>> [tuple(part.shape) for part in belief], tuple(max_value_entropy(*belief).shape)
     ([(5,), (5,), (200,)], (5,))
     """
-    whole(samples=samples)
+    whole(1, samples=samples)
     mean, covariance = posterior(kernel, x, y, candidates, noise_sd)
     noise = torch.randn(samples, len(mean), generator=generator, dtype=mean.dtype, device="cpu")
     f = mean + noise.to(mean) @ cholesky(covariance, 1e-6).mT  # (K, m)

@@ -7,7 +7,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-from nnlib.bayes.ranges import not_negative, positive, whole
+from nnlib.arguments import whole, within
 from nnlib.functional_bnn.gp import cholesky, gaussian_log_density, gram
 
 
@@ -30,12 +30,12 @@ class GaussianProcess:
 
     def log_density(self, f: Tensor, x: Tensor, injected_noise: float = 0.0) -> Tensor:
         """log N(f; mean, K(x, x) + γ² I) of each row: (S, n) and (n, d) -> (S,)."""
-        not_negative(injected_noise=injected_noise)
+        within("[0, inf)", injected_noise=injected_noise)
         return gaussian_log_density(f - self.mean, cholesky(gram(self.kernel, x), injected_noise**2))
 
     def sample(self, x: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         """Function values at x: (n, d) -> (samples, n)."""
-        whole(samples=samples)
+        whole(1, samples=samples)
         factor = cholesky(gram(self.kernel, x), 0.0)
         noise = torch.randn(samples, len(x), generator=generator, dtype=x.dtype, device="cpu").to(x.device)
         return self.mean + noise @ factor.mT
@@ -45,12 +45,12 @@ class _Knots:
     """A random number of knots on [0, 1], Poisson(rate), with values between them uniform on [0, 1]."""
 
     def __init__(self, rate: float = 3.0):
-        positive(rate=rate)
+        within("(0, inf)", rate=rate)
         self.rate = rate
 
     def _draw(self, x: Tensor, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Sorted knots (S, n_max), those beyond a function's own number at 1; values (S, n_max + 2)."""
-        whole(samples=samples)
+        whole(1, samples=samples)
         if x.ndim != 2 or x.shape[1] != 1 or not bool(((x >= 0) & (x <= 1)).all()):
             raise ValueError(f"piecewise priors live on [0, 1], x (n, 1): got inputs of shape {tuple(x.shape)}")
         rates = torch.full((samples, 1), self.rate, dtype=torch.float64, device="cpu")

@@ -7,8 +7,8 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from nnlib.arguments import within
 from nnlib.bayes import gaussian_kl
-from nnlib.bayes.ranges import not_negative
 from nnlib.functional_bnn.gp import gram
 
 
@@ -37,7 +37,7 @@ def process_kl(q: Kernel, p: Kernel, x: Tensor, injected_noise: float = 0.0) -> 
     >>> [round(process_kl(narrow, wide, x[:n]).item(), 3) for n in (1, 2, 3)]
     [0.0, 0.074, 0.179]
     """
-    not_negative(injected_noise=injected_noise)
+    within("[0, inf)", injected_noise=injected_noise)
     eye = injected_noise**2 * torch.eye(len(x), dtype=x.dtype, device=x.device)
     zero = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     return gaussian_kl(zero, gram(q, x) + eye, zero, gram(p, x) + eye)
@@ -61,7 +61,7 @@ def feature_kl(
     Raises:
         ValueError: for negative noise, or a covariance of function values that is not positive definite.
     """
-    not_negative(injected_noise=injected_noise)
+    within("[0, inf)", injected_noise=injected_noise)
     eye = injected_noise**2 * torch.eye(len(features), dtype=features.dtype, device=features.device)
     q, p = (features @ s @ features.mT + eye for s in (covariance, prior_covariance))
     return gaussian_kl(features @ mean, q, torch.zeros_like(features[:, 0]), p)

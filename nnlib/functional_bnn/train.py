@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from nnlib.arguments import whole, within
 from nnlib.bayes import Gaussian
-from nnlib.bayes.ranges import not_negative, positive, whole
 from nnlib.descent import descend
 from nnlib.functional_bnn.gp import regression_data
 from nnlib.functional_bnn.network import StochasticMLP
@@ -69,7 +69,7 @@ class FunctionSpace:
             raise ValueError("the box of random points must have low < high in every dimension, (d,) each")
         if self.strategy == "adversarial" and not isinstance(self.prior, Density):
             raise ValueError("adversarial points need a prior with a density: that of a sampled one has no gradient")
-        not_negative(injected_noise=self.injected_noise)
+        within("[0, inf)", injected_noise=self.injected_noise)
         whole(0, n_random=self.n_random)
 
     def loss(
@@ -114,7 +114,7 @@ class WeightSpace:
     prior_sd: float = 1.0
 
     def __post_init__(self):
-        positive(prior_sd=self.prior_sd)
+        within("(0, inf)", prior_sd=self.prior_sd)
 
     def loss(
         self,
@@ -188,9 +188,9 @@ def fit(
     regression_data(x, y)
     whole(0, steps=steps)
     whole(2 if isinstance(penalty, FunctionSpace) else 1, samples=samples)
-    positive(lr=lr)
+    within("(0, inf)", lr=lr)
     batch_size = len(x) if batch_size is None else batch_size
-    whole(batch_size=batch_size)
+    whole(1, batch_size=batch_size)
     if batch_size > len(x):
         raise ValueError(f"batch_size must be at most the {len(x)} points: got {batch_size}")
     generator = torch.Generator("cpu").manual_seed(seed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnlib.bayes.ranges import whole
+from nnlib.arguments import whole
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.natural import FisherPosterior
 from nnlib.noisy_ekfac.statistics import Statistics
@@ -28,7 +28,7 @@ class KroneckerPosterior(FisherPosterior):
     update_basis_every: int = 1
 
     def start(self) -> None:
-        whole(update_basis_every=self.update_basis_every)
+        whole(1, update_basis_every=self.update_basis_every)
         *lead, n_out, n_in = self.mean.shape
         like = {"dtype": self.mean.dtype, "device": self.mean.device}
         self.A, self.S = (torch.eye(n, **like).expand(*lead, n, n).clone() for n in (n_in, n_out))

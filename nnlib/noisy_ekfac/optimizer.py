@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import whole, within
 from nnlib.bayes import Categorical, Likelihood
-from nnlib.bayes.ranges import fraction, not_negative, positive, whole
 from nnlib.curvature import joint_weight
 from nnlib.curvature.capture import Capture
 from nnlib.curvature.outputs import output_vectors, predictions, wide
@@ -92,10 +92,10 @@ class NoisyOptimizer:
         seed: int = 0,
         **options: Any,
     ):
-        positive(lr=lr, **{} if kl_clip is None else {"kl_clip": kl_clip})
-        not_negative(damping=damping)
-        fraction(momentum=momentum)
-        whole(update_statistics_every=update_statistics_every)
+        within("(0, inf)", lr=lr, **{} if kl_clip is None else {"kl_clip": kl_clip})
+        within("[0, inf)", damping=damping)
+        within("[0, 1)", momentum=momentum)
+        whole(1, update_statistics_every=update_statistics_every)
         known = {field.name for field in fields(self.kind)} - {field.name for field in fields(Posterior)}
         if unknown := sorted(set(options) - known):
             takes = f"takes the options {', '.join(sorted(known))}" if known else "takes no options"
@@ -208,7 +208,7 @@ class NoisyOptimizer:
             particles: At least 1.
             seed: Of the draws, which are independent of those of training.
         """
-        whole(particles=particles)
+        whole(1, particles=particles)
         generator, found = torch.Generator(self.generator.device).manual_seed(seed), []
         try:
             with evaluating(self.model):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnlib.bayes.ranges import finite, fraction, positive, whole
+from nnlib.arguments import real, whole, within
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.statistics import Statistics
 
@@ -41,10 +41,10 @@ class Posterior:
     decay: float = 0.99
 
     def __post_init__(self):
-        whole(n_data=self.n_data)
-        positive(prior_variance=self.prior_variance, kl_weight=self.kl_weight)
-        fraction(decay=self.decay)
-        finite(mean=self.mean)
+        whole(1, n_data=self.n_data)
+        within("(0, inf)", prior_variance=self.prior_variance, kl_weight=self.kl_weight)
+        within("[0, 1)", decay=self.decay)
+        real("...", mean=self.mean)
         self.average, self.moves = torch.zeros_like(self.mean), 0  # of directions, for momentum
         self.start()
 

@@ -10,23 +10,29 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import real, within
 from nnlib.cholesky import cholesky
 from nnlib.curvature import factors
-from nnlib.weight_decay.invariance import Length
+from nnlib.weight_decay.invariance import Length, check_length
 
 
 def effective_damping(damping: float, norm: Length) -> Length:
     """|theta|^2 damping: what is added to the curvature of the direction theta/|theta|.
 
     Args:
-        damping: lambda, as the optimiser has it.
-        norm: |theta|, a number or tensor of any shape.
+        damping: lambda, as the optimiser has it, not negative.
+        norm: |theta|, a number or tensor of any shape, not negative.
+
+    Raises:
+        ValueError: for a negative damping or length.
 
     Source: arXiv 1810.12281, section 4.3. Chapter: ``book/weight_decay.ipynb``.
 
     >>> effective_damping(1e-3, 10.0)
     0.1
     """
+    within("[0, inf)", damping=damping)
+    check_length(norm, least=0.0)
     return damping * norm**2
 
 
@@ -49,8 +55,15 @@ def damped_direction(curvature: Tensor, gradient: Tensor, damping: float) -> Ten
     >>> damped_direction(torch.diag(torch.tensor([1.0, 3.0])), torch.tensor([1.0, 3.0]), 0.0)
     tensor([0.7071, 0.7071])
     """
-    if not (damping >= 0 and gradient.norm() > 0):
-        raise ValueError(f"damping must not be negative and the gradient not zero: got {damping} and {gradient}")
+    within("[0, inf)", damping=damping)
+    if gradient.ndim != 1 or curvature.shape != (len(gradient), len(gradient)):
+        shapes = f"{tuple(curvature.shape)} and {tuple(gradient.shape)}"
+        raise ValueError(f"curvature must be (d, d) and gradient (d,): got {shapes}")
+    real("...", curvature=curvature, gradient=gradient)
+    if not gradient.norm() > 0:
+        raise ValueError(f"the gradient must not be zero, which has no direction: got {gradient}")
+    if not torch.allclose(curvature, curvature.mT, rtol=1e-4, atol=float(1e-6 * curvature.abs().max())):
+        raise ValueError("curvature must be symmetric")
     damped = curvature + damping * torch.eye(len(gradient), dtype=gradient.dtype, device=gradient.device)
     L = cholesky(damped, f"the damped curvature is not positive definite with damping {damping}: raise it")
     step = torch.cholesky_solve(gradient[:, None], L)[:, 0]

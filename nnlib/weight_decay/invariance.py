@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import within
 from nnlib.curvature import blocks
 
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -45,10 +46,15 @@ def weight_norms(model: nn.Module, layers: list[str] | None = None) -> dict[str,
         model: Any.
         layers: Names; by default all linear and convolutional layers.
 
+    Raises:
+        ValueError: for a name that is no such layer.
+
     >>> weight_norms(nn.Sequential(nn.Linear(2, 2)))["0"] > 0
     True
     """
     found = blocks(model)
+    if unknown := sorted(set(layers or ()) - set(found)):
+        raise ValueError(f"the model has no layer {unknown[0]!r}: it has {', '.join(found)}")
     return {name: float(_weight(found[name]).detach().norm()) for name in (found if layers is None else layers)}
 
 
@@ -78,7 +84,7 @@ def set_norms_(model: nn.Module, norms: Mapping[str, float]) -> None:
             raise ValueError(f"the model has no layer {name!r}: it has {', '.join(layers)}")
         weight = _weight(layers[name])
         old = weight.norm()
-        if not (norm > 0 and old > 0):
+        if not (0 < norm < math.inf and old > 0):
             raise ValueError(f"norms must be positive: layer {name!r} has {float(old):g} and should get {norm:g}")
         weight.mul_(norm / old)
 
@@ -93,7 +99,7 @@ def rescale_(model: nn.Module, c: float) -> None:
     Chapter: ``book/weight_decay.ipynb``.
     """
     layers = invariant_layers(model)
-    if not (c > 0 and layers):
+    if not (0 < c < math.inf and layers):
         raise ValueError(f"c must be positive and a layer followed by BatchNorm: got c={c} and {len(layers)} layers")
     for name in layers:
         _weight(model.get_submodule(name)).mul_(c)
@@ -111,13 +117,14 @@ def matched_lr(method: str, lr: float, c: float) -> float:
         c: Positive.
 
     Raises:
-        ValueError: for another method.
+        ValueError: for another method, or a number that is not positive.
 
     Source: arXiv 1810.12281, section 4.1. Chapter: ``book/weight_decay.ipynb``.
 
     >>> [matched_lr(method, 0.1, 2.0) for method in ("SGD", "Adam", "K-FAC-G")]
     [0.4, 0.2, 0.1]
     """
+    within("(0, inf)", lr=lr, c=c)
     return lr * c ** _power(method)
 
 
@@ -126,12 +133,26 @@ def effective_lr(method: str, lr: float, norm: Length) -> Length:
 
     Args:
         method: ``SGD``, ``Adam``, ``K-FAC-G`` or ``K-FAC-F``.
-        lr: Learning rate.
-        norm: |W|, a number or a tensor of any shape.
+        lr: Learning rate, positive.
+        norm: |W|, a number or a tensor of any shape, positive.
+
+    Raises:
+        ValueError: for another method, or a number that is not positive.
 
     Source: arXiv 1810.12281, section 4.1. Chapter: ``book/weight_decay.ipynb``.
     """
+    within("(0, inf)", lr=lr)
+    check_length(norm)
     return lr * (1 / norm) ** _power(method)
+
+
+def check_length(norm: Length, least: float = float("-inf")) -> None:
+    """Refuse what is no length of weights: positive and finite, or ``least`` itself."""
+    value = torch.as_tensor(norm)
+    if not bool((((value > 0) | (value == least)) & value.isfinite()).all()):
+        raise ValueError(
+            f"norm must be a length, {'not negative' if least == 0 else 'positive'} and finite: got {norm}"
+        )
 
 
 def _power(method: str) -> int:
@@ -186,7 +207,7 @@ def equilibrium_norm(lr: float, weight_decay: float, gradient_norm: float) -> fl
     >>> round(equilibrium_norm(lr=0.1, weight_decay=0.05, gradient_norm=1.0), 3)
     1.001
     """
-    if not (lr > 0 and weight_decay > 0 and gradient_norm >= 0 and lr * weight_decay < 2):
+    if not (lr > 0 and weight_decay > 0 and 0 <= gradient_norm < math.inf and lr * weight_decay < 2):
         raise ValueError(
             "lr and weight_decay must be positive with a product below 2, and gradient_norm not negative: "
             f"got {lr}, {weight_decay} and {gradient_norm}"

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnlib.curvature import KFAC, blocks
+from nnlib.arguments import within
+from nnlib.curvature import KFAC
 
 METHODS = ("SGD", "Adam", "K-FAC-G", "K-FAC-F")
 DECAYS = ("none", "l2", "decoupled")
 WHERE = ("all", "hidden", "last")
+DECAYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 FISHER = {"K-FAC-G": "gauss_newton", "K-FAC-F": "sampled"}
 
 
@@ -29,6 +31,9 @@ class DecoupledSGD(torch.optim.SGD):
         momentum: In [0, 1).
         weight_decay: Not negative; may differ between groups.
 
+    Raises:
+        ValueError: for a number out of its range, in any group.
+
     Source: arXiv 1810.12281, section 2. Chapter: ``book/weight_decay.ipynb``.
 
     >>> w = nn.Parameter(torch.tensor([2.0]))
@@ -40,6 +45,14 @@ class DecoupledSGD(torch.optim.SGD):
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Also called for each group of the constructor."""
+        asked = self.defaults | param_group
+        within("(0, inf)", lr=asked["lr"])
+        within("[0, 1)", momentum=asked["momentum"])
+        within("[0, inf)", weight_decay=asked["weight_decay"])
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -63,7 +76,9 @@ class DecoupledSGD(torch.optim.SGD):
 
 
 def decayed_layers(model: nn.Module, where: str = "all") -> list[str]:
-    """Names of the linear and convolutional layers that decay.
+    """Names of the linear and convolutional layers that decay: grouped ones and those of any dimension too.
+
+    Embeddings, recurrent layers and normalisations are none of them, and do not decay.
 
     Args:
         model: Its last such layer, in the order of its modules, is taken for the output layer.
@@ -80,7 +95,7 @@ def decayed_layers(model: nn.Module, where: str = "all") -> list[str]:
     """
     if where not in WHERE:
         raise ValueError(f"where must be one of {', '.join(WHERE)}: got {where!r}")
-    names = list(blocks(model))
+    names = [name for name, module in model.named_modules() if isinstance(module, DECAYING)]
     return {"all": names, "hidden": names[:-1], "last": names[-1:]}[where]
 
 
@@ -117,7 +132,9 @@ def make_optimizer(
         options: For :class:`nnlib.curvature.KFAC` or, with Adam, ``eps`` and the like.
 
     Raises:
-        ValueError: for an unknown name, a number out of range, or a coefficient without a kind of decay.
+        ValueError: for an unknown name, a number out of range, a coefficient without a kind of decay, or a decay that
+            no layer has.
+        TypeError: for an option that the method does not have.
 
     Source: arXiv 1810.12281, section 2. Chapter: ``book/weight_decay.ipynb``.
 
@@ -128,14 +145,14 @@ def make_optimizer(
     for name, value, known in (("method", method, METHODS), ("decay", decay, DECAYS)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}: got {value!r}")
-    if not (lr > 0 and weight_decay >= 0 and 0 <= momentum < 1):
-        raise ValueError(
-            "lr must be positive, weight_decay not negative and momentum in [0, 1): "
-            f"got {lr}, {weight_decay} and {momentum}"
-        )
+    within("(0, inf)", lr=lr)
+    within("[0, inf)", weight_decay=weight_decay)
+    within("[0, 1)", momentum=momentum)
     if (decay == "none") != (weight_decay == 0):
         raise ValueError(f"weight_decay must be 0 exactly where decay is 'none': got {weight_decay} and {decay!r}")
     layers = decayed_layers(model, where)
+    if decay != "none" and not layers:
+        raise ValueError(f"no layer decays: the model has no linear or convolutional layer of where={where!r}")
     if method in FISHER:
         kind = None if decay == "none" else decay
         options = {"fisher": FISHER[method], "decay": kind, "decay_layers": layers} | options

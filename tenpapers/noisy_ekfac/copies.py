@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnlib.arguments import whole, within
 from nnlib.bayes import GammaGaussian
-from nnlib.bayes.ranges import fraction, positive, whole
 from nnlib.noisy_ekfac import METHODS, Rows
 from nnlib.noisy_ekfac.natural import FisherPosterior
 from nnlib.noisy_ekfac.posterior import Posterior
@@ -101,9 +101,9 @@ def train(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}: got {method!r}")
     whole(2, epochs=epochs)
-    whole(batch_size=batch_size, particles=particles, hidden=hidden, statistics_every=statistics_every)
-    positive(lr=lr)
-    fraction(momentum=momentum)
+    whole(1, batch_size=batch_size, particles=particles, hidden=hidden, statistics_every=statistics_every)
+    within("(0, inf)", lr=lr)
+    within("[0, 1)", momentum=momentum)
     R, n, d = x.shape
     if batch_size > n:
         raise ValueError(f"batch_size must be at most the {n} training examples: got {batch_size}")

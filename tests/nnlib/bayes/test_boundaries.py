@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from nnlib import bayes
-from nnlib.bayes.ranges import finite, fraction, not_negative, positive, whole
 
 NAN, INF = math.nan, math.inf
 f64 = {"dtype": torch.float64}
@@ -79,57 +78,66 @@ logits = torch.zeros(2, 3, 4)
 classes = torch.tensor([0, 1, 3])
 eye = torch.eye(2)
 REFUSED = {
-    "variance -1": (lambda: bayes.Gaussian(-1.0), "variance must be positive and finite: got -1"),
-    "variance 0": (lambda: bayes.Gaussian(0.0), "variance must be positive"),
-    "variance nan": (lambda: bayes.Gaussian(NAN), "variance must be positive"),
-    "variance inf": (lambda: bayes.Gaussian(INF), "variance must be positive and finite"),
+    "variance -1": (lambda: bayes.Gaussian(-1.0), "variance must be a number in .0, inf"),
+    "variance 0": (lambda: bayes.Gaussian(0.0), "variance must be a number in .0, inf"),
+    "variance nan": (lambda: bayes.Gaussian(NAN), "variance must be a number in .0, inf"),
+    "variance inf": (lambda: bayes.Gaussian(INF), "variance must be a number in .0, inf"),
     "variance tiny": (lambda: bayes.Gaussian(1e-60, dtype=torch.float32), "finite inverse in torch.float32"),
-    "floor -1": (lambda: bayes.Gaussian(1.0, learnt=True, floor=-1.0), "floor must be finite and not negative"),
-    "floor nan": (lambda: bayes.Gaussian(1.0, learnt=True, floor=NAN), "floor must be finite"),
+    "floor -1": (lambda: bayes.Gaussian(1.0, learnt=True, floor=-1.0), "floor must be a number in .0, inf"),
+    "floor nan": (lambda: bayes.Gaussian(1.0, learnt=True, floor=NAN), "floor must be a number in .0, inf"),
     "floor of fixed noise": (lambda: bayes.Gaussian(1.0, floor=0.1), "floor is of learnt noise"),
     "no data": (lambda: bayes.GammaGaussian(0), "n_data must be a whole number"),
     "half an example": (lambda: bayes.GammaGaussian(2.5), "n_data must be a whole number"),
-    "shape": (lambda: bayes.GammaGaussian(5, shape=-1.0), "shape must be positive"),
-    "rate": (lambda: bayes.GammaGaussian(5, rate=INF), "rate must be positive and finite"),
-    "decay 1": (lambda: bayes.GammaGaussian(5, decay=1.0), r"decay must be in \[0, 1\)"),
+    "shape": (lambda: bayes.GammaGaussian(5, shape=-1.0), "shape must be a number in .0, inf"),
+    "rate": (lambda: bayes.GammaGaussian(5, rate=INF), "rate must be a number in .0, inf"),
+    "decay 1": (lambda: bayes.GammaGaussian(5, decay=1.0), r"decay must be a number in \[0, 1\)"),
     "columns": (lambda: bayes.GammaGaussian(5).observe(torch.zeros(5, 3), torch.zeros(5, 3)), "outputs=1 columns"),
     "columns of a loss": (lambda: bayes.GammaGaussian(5).loss(torch.zeros(5, 3), torch.zeros(5, 3)), "outputs=1"),
     "no particles": (lambda: bayes.GammaGaussian(5).precisions(0), "particles must be a whole number"),
-    "observe nan": (lambda: bayes.GammaGaussian(5).observe(NANS, ONE[0]), "outputs must be finite: 3 of 3"),
-    "observe no example": (lambda: bayes.GammaGaussian(5).observe(ONE[:, :0], ONE[0, :0]), "examples must be a whole"),
+    "observe nan": (lambda: bayes.GammaGaussian(5).observe(NANS, ONE[0]), "outputs must hold finite numbers"),
+    "observe no example": (lambda: bayes.GammaGaussian(5).observe(ONE[:, :0], ONE[0, :0]), "outputs must have shape"),
     "class 4 of 4": (lambda: bayes.Categorical().loss(logits, classes + 1), "from 0 to 3: got 1 to 4"),
     "class -1": (lambda: bayes.Categorical().loss(logits, classes - 1), "from 0 to 3: got -1"),
     "bool classes": (lambda: bayes.Categorical().loss(logits, classes > 0), "int64: got torch.bool"),
     "float classes": (lambda: bayes.Categorical().loss(logits, classes / 1), "int64: got torch.float32"),
-    "coverage of nan": (lambda: bayes.coverage(NANS, ONE[0], 1.0), "outputs must be finite: 3 of 3"),
-    "calibration of nan": (lambda: bayes.calibration_error(NANS, ONE[0], 1.0), "outputs must be finite"),
-    "rmse of inf": (lambda: bayes.rmse(ONE * INF, ONE[0]), "outputs must be finite"),
-    "targets nan": (lambda: bayes.log_likelihood(ONE, NANS[0], 1.0), "y must be finite"),
+    "coverage of nan": (lambda: bayes.coverage(NANS, ONE[0], 1.0), "outputs must hold finite numbers"),
+    "calibration of nan": (lambda: bayes.calibration_error(NANS, ONE[0], 1.0), "outputs must hold finite numbers"),
+    "rmse of inf": (lambda: bayes.rmse(ONE * INF, ONE[0]), "outputs must hold finite numbers"),
+    "targets nan": (lambda: bayes.log_likelihood(ONE, NANS[0], 1.0), "y must hold finite numbers"),
     "0 particles": (lambda: bayes.log_likelihood(ONE[:0], ONE[0], 1.0), r"outputs must have shape .* \(0, 3, 1\)"),
     "0 points": (lambda: bayes.rmse(ONE[:, :0], ONE[0, :0]), "outputs must have shape"),
     "precision -1": (lambda: bayes.coverage(ONE, ONE[0], -1.0), "precision must be positive"),
     "precision inf": (lambda: bayes.coverage(ONE, ONE[0], INF), "precision must be positive and finite"),
-    "scale 0": (lambda: bayes.rmse(ONE, ONE[0], 0.0), "scale must be positive"),
-    "scale inf": (lambda: bayes.log_likelihood(ONE, ONE[0], 1.0, INF), "scale must be positive and finite"),
+    "scale 0": (lambda: bayes.rmse(ONE, ONE[0], 0.0), "scale must be a number in .0, inf"),
+    "scale inf": (lambda: bayes.log_likelihood(ONE, ONE[0], 1.0, INF), "scale must be a number in .0, inf"),
     "scale a string": (lambda: bayes.rmse(ONE, ONE[0], "2"), "scale must be a number"),
     "level 90": (lambda: bayes.coverage(ONE, ONE[0], 1.0, 90), "level must lie between 0 and 1"),
     "ece of logits": (lambda: bayes.expected_calibration_error(torch.randn(3, 4) * 5, classes), "are these logits"),
-    "ece of nan": (lambda: bayes.expected_calibration_error(logits[0] * NAN, classes), "probabilities must be finite"),
+    "ece of nan": (
+        lambda: bayes.expected_calibration_error(logits[0] * NAN, classes),
+        "probabilities must hold finite numbers",
+    ),
     "ece, class 4 of 4": (lambda: bayes.expected_calibration_error(logits[0] + 0.25, classes + 1), "from 0 to 3"),
     "ece of none": (lambda: bayes.expected_calibration_error(logits[0, :0], classes[:0]), "must be"),
     "ece, half a bin": (lambda: bayes.expected_calibration_error(logits[0] + 0.25, classes, 0.5), "bins must be"),
-    "classes nan": (lambda: bayes.classification_metrics(logits * NAN, classes), "logits must be finite"),
-    "classes inf": (lambda: bayes.classification_metrics(logits + INF, classes), "logits must be finite"),
+    "classes nan": (lambda: bayes.classification_metrics(logits * NAN, classes), "logits must hold finite numbers"),
+    "classes inf": (lambda: bayes.classification_metrics(logits + INF, classes), "logits must hold finite numbers"),
     "classes -1": (lambda: bayes.classification_metrics(logits, classes - 1), "from 0 to 3: got -1"),
     "classes of no network": (lambda: bayes.classification_metrics(logits[:0], classes), "logits must have shape"),
-    "noise variance": (lambda: bayes.LinearGaussian(eye, eye[0], -1.0, 1.0), "noise_variance must be positive"),
-    "prior variance": (lambda: bayes.LinearGaussian(eye, eye[0], 1.0, NAN), "prior_variance must be positive"),
-    "linear nan": (lambda: bayes.LinearGaussian(eye * NAN, eye[0], 1.0, 1.0), "X must be finite"),
+    "noise variance": (
+        lambda: bayes.LinearGaussian(eye, eye[0], -1.0, 1.0),
+        "noise_variance must be a number in .0, inf",
+    ),
+    "prior variance": (
+        lambda: bayes.LinearGaussian(eye, eye[0], 1.0, NAN),
+        "prior_variance must be a number in .0, inf",
+    ),
+    "linear nan": (lambda: bayes.LinearGaussian(eye * NAN, eye[0], 1.0, 1.0), "X must hold finite numbers"),
     "singular": (lambda: bayes.gaussian_kl(eye[0], 0 * eye, eye[0], eye), "covariance must be positive definite"),
     "indefinite": (lambda: bayes.gaussian_kl(eye[0], eye, eye[0], -eye), "prior_covariance must be positive definite"),
     "kl of nan": (lambda: bayes.gaussian_kl(eye[0], NAN * eye, eye[0], eye), "covariance must be positive definite"),
     "kl of shapes": (lambda: bayes.gaussian_kl(eye[0], torch.eye(3), eye[0], eye), r"must be \(n, n\)"),
-    "weights' prior": (lambda: bayes.mean_field_kl(eye, eye, -1.0), "prior_variance must be positive"),
+    "weights' prior": (lambda: bayes.mean_field_kl(eye, eye, -1.0), "prior_variance must be a number in .0, inf"),
     "layer without inputs": (lambda: bayes.MeanFieldLinear(0, 2), "in_features must be a whole number"),
     "no function": (lambda: bayes.MeanFieldLinear(2, 2)(eye, 0), "samples must be a whole number"),
 }
@@ -148,16 +156,6 @@ def test_a_refused_batch_leaves_the_noise_as_it_was():
     head = bayes.GammaGaussian(30, **f64)
     before = head.rate.clone()
     for outputs, y in ((NAN, 0.0), (0.0, NAN), (INF, 0.0)):
-        with pytest.raises(ValueError, match="must be finite"):
+        with pytest.raises(ValueError, match="must hold finite numbers"):
             head.observe(torch.full((5, 1), outputs).double(), torch.full((5, 1), y).double())
     assert torch.equal(head.rate, before)
-
-
-def test_ranges_let_through_what_is_in_them():
-    """The controls of the table above: scalars of every kind, with and without a gradient."""
-    weight = torch.tensor(0.5, requires_grad=True)
-    positive(a=1, b=1e-300, c=weight, d=torch.ones(1))
-    not_negative(a=0, b=0.0, c=weight)
-    fraction(a=0, b=0.999)
-    whole(a=1, b=torch.tensor([7]).numpy()[0])
-    finite(a=torch.zeros(0), b=weight)

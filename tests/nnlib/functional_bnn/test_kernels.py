@@ -40,7 +40,7 @@ def test_arc_cosine_is_one_at_equal_inputs_and_positive_semidefinite():
     torch.testing.assert_close(K.diagonal(), torch.ones(40).double(), rtol=0, atol=1e-14)
     torch.testing.assert_close(ArcCosine(3.0).double()(x, x[:40], diag=True), K.diagonal())
     assert torch.linalg.eigvalsh(K)[0] > 0
-    with pytest.raises(ValueError, match="scale must be positive and finite: got 0"):
+    with pytest.raises(ValueError, match=r"scale must be a number in .0, inf"):
         ArcCosine(0.0)
 
 
@@ -131,5 +131,5 @@ def test_bad_fits_are_refused():
     x = points(10, 1)
     with pytest.raises(ValueError, match="steps must be a whole number"):
         fit_on_subsets(RBFKernel().double(), x, x[:, 0], 0.1, steps=0)
-    with pytest.raises(ValueError, match="y must be finite: 10 of"):
+    with pytest.raises(ValueError, match="y must hold finite numbers"):
         fit_on_subsets(RBFKernel().double(), x, x[:, 0] * float("nan"), 0.1, steps=2)

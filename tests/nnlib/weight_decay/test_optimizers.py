@@ -1,6 +1,7 @@
 """Where the decay enters, for each optimiser, against a loop and against the paper's reading of it."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -9,7 +10,20 @@ from torch.nn.functional import cross_entropy
 
 from nnlib.curvature import KFAC, joint_weight
 from nnlib.models import MLP, SmallCNN
-from nnlib.weight_decay import DECAYS, METHODS, DecoupledSGD, decayed_layers, make_optimizer
+from nnlib.weight_decay import (
+    DECAYS,
+    METHODS,
+    DecoupledSGD,
+    damped_direction,
+    decayed_layers,
+    effective_damping,
+    effective_lr,
+    equilibrium_norm,
+    make_optimizer,
+    matched_lr,
+    set_norms_,
+    weight_norms,
+)
 from tests.oracles import weight_decay as oracle
 
 COEFFICIENT = {"none": 0.0, "l2": 0.1, "decoupled": 0.1}
@@ -149,9 +163,9 @@ def test_decoupled_sgd_takes_a_closure():
         ({"decay": "weight"}, "decay must be one of none"),
         ({"decay": "l2"}, "weight_decay must be 0 exactly where decay is 'none': got 0.0 and 'l2'"),
         ({"weight_decay": 0.1}, "weight_decay must be 0 exactly where decay is 'none'"),
-        ({"decay": "l2", "weight_decay": -1.0}, "weight_decay not negative"),
-        ({"lr": 0.0}, "lr must be positive"),
-        ({"momentum": 1.0}, r"momentum in \[0, 1\)"),
+        ({"decay": "l2", "weight_decay": -1.0}, r"weight_decay must be a number in \[0, inf\)"),
+        ({"lr": 0.0}, r"lr must be a number in \(0, inf\)"),
+        ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\)"),
         ({"where": "conv"}, "where must be one of all, hidden, last: got 'conv'"),
     ],
 )
@@ -165,3 +179,68 @@ def test_options_reach_kfac():
     assert isinstance(optimizer, KFAC) and (optimizer.fisher, optimizer.kl_clip) == ("gauss_newton", 1e-3)
     assert optimizer.param_groups[0]["damping"] == 0.7 and optimizer.decay is None
     assert make_optimizer(MLP([2, 2]), "K-FAC-F", 0.1).fisher == "sampled"
+
+
+class Many(nn.Module):
+    """A layer of every kind that decays, and of some that do not."""
+
+    def __init__(self):
+        super().__init__()
+        self.grouped, self.one, self.three = nn.Conv2d(4, 4, 3, groups=2), nn.Conv1d(2, 2, 1), nn.Conv3d(1, 1, 1)
+        self.embedding, self.norm, self.linear = nn.Embedding(3, 3), nn.LayerNorm(2), nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("decay", ["l2", "decoupled"])
+@pytest.mark.parametrize("method", ["SGD", "Adam"])
+def test_every_linear_and_convolutional_layer_decays_and_no_other(method, decay):
+    """Breaks if only layers with a Kronecker block do: grouped convolutions then stay as they are."""
+    model = Many()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = make_optimizer(model, method, 0.1, decay=decay, weight_decay=0.5)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"grouped", "one", "three", "linear"} == set(decayed_layers(model))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: DecoupledSGD(MLP([2, 2]).parameters(), lr=math.nan), "lr must be a number"),
+        (lambda: DecoupledSGD(MLP([2, 2]).parameters(), lr=math.inf), "lr must be a number"),
+        (lambda: DecoupledSGD(MLP([2, 2]).parameters(), lr=0.1, momentum=2.0), "momentum must be a number in"),
+        (
+            lambda: DecoupledSGD(MLP([2, 2]).parameters(), lr=0.1, weight_decay=math.nan),
+            "weight_decay must be a number",
+        ),
+        (
+            lambda: DecoupledSGD([{"params": MLP([2, 2]).parameters(), "weight_decay": -1.0}], lr=0.1),
+            "weight_decay must be a number",
+        ),
+        (lambda: make_optimizer(MLP([2, 2]), "SGD", math.inf), "lr must be a number"),
+        (lambda: make_optimizer(MLP([2, 2]), "Adam", 0.1, decay="l2", weight_decay=math.inf), "weight_decay must be"),
+        (lambda: make_optimizer(nn.LayerNorm(2), "SGD", 0.1, decay="l2", weight_decay=0.1), "no layer decays"),
+        (
+            lambda: make_optimizer(MLP([2, 2]), "SGD", 0.1, decay="l2", weight_decay=0.1, where="hidden"),
+            "no layer decays: the model has no linear or convolutional layer of where='hidden'",
+        ),
+        (lambda: matched_lr("SGD", 0.1, -2.0), "c must be a number in"),
+        (lambda: matched_lr("SGD", -0.1, 2.0), "lr must be a number in"),
+        (lambda: effective_lr("SGD", 0.1, -3.0), "norm must be a length, positive"),
+        (lambda: effective_lr("SGD", 0.1, 0.0), "norm must be a length, positive"),
+        (lambda: effective_lr("SGD", 0.1, torch.tensor([1.0, math.nan])), "norm must be a length, positive"),
+        (lambda: effective_damping(-1.0, 2.0), "damping must be a number in"),
+        (lambda: effective_damping(1.0, -2.0), "norm must be a length, not negative"),
+        (lambda: damped_direction(torch.eye(3), torch.ones(2), 0.1), r"curvature must be \(d, d\)"),
+        (lambda: damped_direction(torch.tensor([[1.0, 5.0], [0.0, 1.0]]), torch.ones(2), 9.0), "must be symmetric"),
+        (lambda: damped_direction(torch.eye(2), torch.ones(2) * math.nan, 0.1), "gradient must hold finite"),
+        (lambda: weight_norms(MLP([2, 2]), ["no"]), "has no layer 'no'"),
+        (lambda: set_norms_(MLP([2, 2]), {"layers.1": math.inf}), "norms must be positive"),
+        (lambda: equilibrium_norm(0.1, 0.1, math.inf), "gradient_norm not negative"),
+    ],
+)
+def test_what_no_length_rate_or_decay_can_be_is_refused_by_name(call, message):
+    """Breaks where an even power hides a sign."""
+    with pytest.raises(ValueError, match=message):
+        call()

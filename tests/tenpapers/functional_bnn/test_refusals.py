@@ -27,8 +27,11 @@ REFUSED = {
         lambda: noisy.regress("diabetes", "Noisy EK-FAC", damping_kind="factored", epochs=2),
         "unexpected keyword argument 'damping_kind'",
     ),
-    "negative rate": (lambda: noisy.regress("diabetes", "Noisy Adam", lr=-0.01), "lr must be positive"),
-    "momentum": (lambda: noisy.regress("diabetes", "Noisy Adam", momentum=-3.0), r"momentum must be in \[0, 1\)"),
+    "negative rate": (lambda: noisy.regress("diabetes", "Noisy Adam", lr=-0.01), "lr must be a number in .0, inf"),
+    "momentum": (
+        lambda: noisy.regress("diabetes", "Noisy Adam", momentum=-3.0),
+        r"momentum must be a number in \[0, 1\)",
+    ),
 }
 
 

@@ -41,7 +41,7 @@ EDITED = {
     "a global": "scale = $\ndef run(x): return {'y': scale * x}",
     "a global in a comprehension": "scale = $\ndef run(x): return {'y': sum(scale * x for _ in range(1))}",
     "a global in a lambda": "scale = $\ndef run(x): return {'y': (lambda: scale * x)()}",
-    "a global in an inner function": "scale = $\ndef run(x):\n    def f():\n        return scale\n    return {'y': f() * x}",
+    "a global in an inner function": "s = $\ndef run(x):\n    def f():\n        return s\n    return {'y': f() * x}",
     "a default": "def run(x, scale=$): return {'y': scale * x}",
     "a keyword's default": "def run(x, *, scale=$): return {'y': scale * x}",
     "a default object": "class A: v = $\ndef run(x, a=A()): return {'y': a.v * x}",
@@ -70,7 +70,7 @@ EDITED = {
     "a partial's function": "def f(x): return {'y': $ * x}\nrun = partial(f)",
     "a partial of a partial": "def f(x, s, t): return {'y': s * t * x}\nrun = partial(partial(f, s=$), t=$)",
     "a decorated function": (
-        "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def g(x): return {'y': f(x)['y']}\n    return g\n"
+        "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def g(x): return f(x)\n    return g\n"
         "@twice\ndef run(x): return {'y': $ * x}"
     ),
     "a dictionary of functions": "table = {'a': lambda: $}\ndef run(x): return {'y': table['a']() * x}",
@@ -82,10 +82,11 @@ EDITED = {
         "net = torch.nn.Linear(1, 1, bias=False)\nwith torch.no_grad():\n    net.weight.fill_($)\n"
         "def run(x): return {'y': net(torch.ones(1, 1)).item() * x}"
     ),
-    "a method's helper": "def h(): return $\nclass A:\n    def f(self): return h()\ndef run(x): return {'y': A().f() * x}",
+    "a method's helper": "def h(): return $\nclass A:\n    def f(s): return h()\ndef run(x): return {'y': A().f() * x}",
     "a circle": "class A: pass\na, b = A(), A()\na.b, b.a, b.v = b, a, $\ndef run(x): return {'y': a.b.a.b.v * x}",
     "two that call each other": (
-        "def f(n): return g(n - 1) if n else $\ndef g(n): return f(n - 1) if n else $\ndef run(x): return {'y': f(3) * x}"
+        "def f(n): return g(n - 1) if n else $\ndef g(n): return f(n - 1) if n else $\n"
+        "def run(x): return {'y': f(3) * x}"
     ),
 }
 
