@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from nnlib.arguments import real, within
 from nnlib.natural_gradient.two_layer import TwoLayer
 
 
@@ -32,8 +33,7 @@ def stability_constant(change: float, smallest: float) -> float:
     0.6
     """
     _positive(smallest)
-    if not change >= 0:
-        raise ValueError(f"change is a norm, at least 0: got {change}")
+    within("[0, inf)", change=change)
     return 3 * change / math.sqrt(smallest)
 
 
@@ -53,8 +53,7 @@ def radius(residual: float, smallest: float) -> float:
     6.0
     """
     _positive(smallest)
-    if not residual >= 0:
-        raise ValueError(f"residual is a norm, at least 0: got {residual}")
+    within("[0, inf)", residual=residual)
     return 3 * residual / math.sqrt(smallest)
 
 
@@ -75,8 +74,7 @@ def largest_lr(constant: float) -> float:
     >>> [round(largest_lr(c), 3) for c in (0.0, 0.25, 0.6)]
     [1.0, 0.889, 0.0]
     """
-    if not constant >= 0:
-        raise ValueError(f"the constant C must be at least 0: got {constant}")
+    within("[0, inf)", constant=constant)
     return 0.0 if constant >= 0.5 else (1 - 2 * constant) / (1 - constant) ** 2
 
 
@@ -106,8 +104,8 @@ def certified_radius(net: TwoLayer, x: Tensor, change: float) -> float:
     >>> certified_radius(TwoLayer(2, width=1024), torch.eye(2), change=0.1) > 0
     True
     """
-    if not change > 0:
-        raise ValueError(f"change must be positive: got {change}")
+    within("(0, inf)", change=change)
+    real("n d", {"d": net.weight.shape[1]}, x=x)
     lengths = x.norm(dim=1)
     if not (lengths > 0).all():
         raise ValueError("no input may be zero: its ReLU has no margin")
@@ -128,5 +126,7 @@ def certified_radius(net: TwoLayer, x: Tensor, change: float) -> float:
 
 
 def _positive(smallest: float) -> None:
-    if not smallest > 0:
-        raise ValueError(f"condition 1 asks for a positive smallest eigenvalue of the Gram matrix: got {smallest}")
+    try:
+        within("(0, inf)", smallest=smallest)
+    except ValueError as found:
+        raise ValueError(f"condition 1 asks for a positive eigenvalue of the Gram matrix: {found}") from None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp
 
+from nnlib.arguments import real, whole, within
 from nnlib.curvature import jacobian
 
 MAX_BYTES = 2**28
@@ -50,12 +51,15 @@ def natural_gradient(
     >>> natural_gradient(nn.Linear(2, 1, bias=False), x, torch.tensor([[1.0], [1.0]]))
     tensor([1.0000, 0.5000])
     """
-    if not damping >= 0:
-        raise ValueError(f"damping must be at least 0: got {damping}")
+    within("[0, inf)", damping=damping)
     G = gram(model, x, max_bytes)
+    if not bool(G.isfinite().all()):
+        raise ValueError("the Jacobian at x is not finite: is x?")
     for name, given in (("slope", slope), ("curvature", curvature)):
         if given is not None and (given.shape[:1] != x.shape[:1] or given.numel() != len(G)):
             raise ValueError(f"{name} must have a number for each of the {len(G)} outputs: got shape {given.shape}")
+        if given is not None and not bool(given.isfinite().all()):
+            raise ValueError(f"{name} must hold finite numbers: got NaN or infinity")
     g, root = slope.flatten(), None
     if curvature is not None:
         if not (curvature > 0).all():
@@ -82,6 +86,8 @@ def pull_back(model: nn.Module, x: Tensor, v: Tensor) -> Tensor:
     """J' v by one backward pass: from the outputs' space (N numbers) to the parameters', shape (P,)."""
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     u, back, *_ = vjp(lambda p: functional_call(model, p, (x,)), parameters)
+    if v.numel() != u.numel():
+        raise ValueError(f"v must have a number for each of the {u.numel()} outputs: got shape {tuple(v.shape)}")
     (found,) = back(v.reshape(u.shape))
     return torch.cat([part.flatten() for part in found.values()])
 
@@ -109,6 +115,9 @@ def jacobian_change(model: nn.Module, reference: nn.Module, x: Tensor, max_bytes
 
     Source: arXiv 1905.10961, condition 2. Chapter: ``book/natural_gradient.ipynb``.
     """
+    sizes, others = ([tuple(p.shape) for p in m.parameters()] for m in (model, reference))
+    if sizes != others:
+        raise ValueError(f"reference must have the parameters of model, {sizes}: got {others}")
 
     def difference(part: Tensor) -> Tensor:
         return (jacobian(model, part) - jacobian(reference, part)).flatten(0, 1)
@@ -123,8 +132,8 @@ def spectral_norm(D: Tensor) -> Tensor:
 
 def _gram(rows: Callable[[Tensor], Tensor], model: nn.Module, x: Tensor, max_bytes: int) -> Tensor:
     """M M' of a matrix whose rows (b C, P) for b examples ``rows`` computes."""
-    if not max_bytes > 0:
-        raise ValueError(f"max_bytes must be positive: got {max_bytes}")
+    whole(1, max_bytes=max_bytes)
+    real("n ...", x=x)
     with torch.no_grad():
         outputs = model(x[:1]).numel()
     each = outputs * sum(p.numel() * p.element_size() for p in model.parameters())

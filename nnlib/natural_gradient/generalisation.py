@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from nnlib.arguments import real, whole, within
 from nnlib.cholesky import cholesky
 from nnlib.natural_gradient.two_layer import infinite_gram
 
@@ -84,16 +85,17 @@ def loss_bound(distance: float, trace: float, n: int, delta: float = 0.05) -> fl
     >>> round(loss_bound(distance=10.0, trace=500.0, n=1000), 3)
     0.642
     """
-    if not (distance >= 0 and trace > 0 and n >= 1 and 0 < delta < 1):
-        raise ValueError(
-            f"distance >= 0, trace > 0, n >= 1 and 0 < delta < 1 are needed: got {distance}, {trace}, {n}, {delta}"
-        )
+    within("[0, inf)", distance=distance)
+    within("(0, inf)", trace=trace)
+    whole(1, n=n)
+    within("(0, 1)", delta=delta)
     B = max(1, math.ceil(distance))
     return 2 * B * math.sqrt(trace) / n + 3 * math.sqrt(math.log(2 * B * (B + 1) / delta) / (2 * n))
 
 
 def _solve(G: Tensor, y: Tensor) -> Tensor:
     """G^-1 y of a positive definite G, shape (n,)."""
+    real("n", y=y)
     if G.shape != (len(y), len(y)):
         raise ValueError(f"G must have a row and a column for each of the {len(y)} targets: got {tuple(G.shape)}")
     L = cholesky(G, "G must be positive definite: two inputs may be parallel")

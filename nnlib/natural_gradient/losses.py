@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnlib.arguments import within
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -71,8 +73,7 @@ def logistic(l2: float) -> Loss:
     >>> bool(loss.slope(loss.minimiser(y), y).abs().max() < 1e-6)
     True
     """
-    if not l2 > 0:
-        raise ValueError(f"l2 must be positive, or the loss is not strongly convex: got {l2}")
+    within("(0, inf)", l2=l2)  # without, the loss is not strongly convex
 
     def slope(u: Tensor, y: Tensor) -> Tensor:
         return l2 * u - y * torch.sigmoid(-y * u)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nnlib.arguments import one_of, real, whole, within
 from nnlib.natural_gradient.conditions import stability_constant
 from nnlib.natural_gradient.function_space import solve, spectral_norm
 from nnlib.natural_gradient.kfac import leverage_scores
@@ -81,10 +82,11 @@ def train(
     >>> (run.distance(y)[1:] / run.distance(y)[:-1]).round(decimals=2)
     tensor([0.5000, 0.5000, 0.5000])
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}: got {method!r}")
-    if not (lr > 0 and steps >= 1 and damping >= 0):
-        raise ValueError(f"lr > 0, steps >= 1 and damping >= 0 are needed: got {lr}, {steps} and {damping}")
+    one_of(METHODS, method=method)
+    within("(0, inf)", lr=lr)
+    whole(1, steps=steps)
+    within("[0, inf)", damping=damping)
+    real("n", real("n d", {"d": net.weight.shape[1]}, x=x), y=y)
     if damping > 0 and method in ("GD", "K-FAC"):
         raise ValueError(f"{method} takes no damping here: got {damping}")
     K, start, S_start = x @ x.T, net.weight.detach().clone(), net.features(x)  # (n, n), (m, d), (n, m)
@@ -142,8 +144,16 @@ def direction(
 
 
 def stable_lr(net: TwoLayer, x: Tensor) -> float:
-    """1 / lambda_max(G): half of the largest learning rate with which gradient descent on 1/2 |u - y|^2 is stable."""
-    return 1 / float(torch.linalg.eigvalsh(net.gram(x))[-1])
+    """1 / lambda_max(G): half of the largest learning rate with which gradient descent on 1/2 |u - y|^2 is stable.
+
+    Raises:
+        ValueError: x is no finite (n, d), or all of it is zero: then every rate is stable.
+    """
+    real("n d", {"d": net.weight.shape[1]}, x=x)
+    largest = float(torch.linalg.eigvalsh(net.gram(x))[-1])
+    if not largest > 0:
+        raise ValueError("x must have a row that a neuron sees: the Gram matrix is zero, and every rate is stable")
+    return 1 / largest
 
 
 def ideal_run(x: Tensor, u: Tensor, y: Tensor, method: str, lr: float, steps: int) -> Tensor:
@@ -157,17 +167,20 @@ def ideal_run(x: Tensor, u: Tensor, y: Tensor, method: str, lr: float, steps: in
         u: Outputs at the start, shape (n,).
         y: Targets, shape (n,).
         method: "GD", "Natural gradient" or "K-FAC".
-        lr: As above.
-        steps: T.
+        lr: As above, positive.
+        steps: T, at least 0.
 
     Returns:
         Shape (T+1, n).
 
     Raises:
-        ValueError: another method.
+        ValueError: another method, shapes that do not fit, or a number out of its range.
 
     Chapter: ``book/natural_gradient.ipynb``.
     """
+    real("n", real("n d", x=x), u=u, y=y)
+    within("(0, inf)", lr=lr)
+    whole(0, steps=steps)
     if method == "GD":
         G = infinite_gram(x)
         M = G / torch.linalg.eigvalsh(G)[-1]

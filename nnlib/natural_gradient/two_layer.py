@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import real, whole, within
+
 
 class TwoLayer(nn.Module):
     """f(x) = m^(-1/2) sum_r a_r relu(w_r' x), with w_r ~ N(0, nu^2 I) trained and a_r = +-1 fixed.
@@ -43,11 +45,8 @@ class TwoLayer(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        for name, size in (("in_features", in_features), ("width", width)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1: got {size}")
-        if not (math.isfinite(nu) and nu > 0):
-            raise ValueError(f"nu must be positive and finite: got {nu}")
+        whole(1, in_features=in_features, width=width)
+        within("(0, inf)", nu=nu)
         generator = torch.Generator(device="cpu").manual_seed(seed)
         normal = torch.randn(width, in_features, generator=generator, dtype=torch.float64, device="cpu")
         coin = torch.randint(0, 2, (width,), generator=generator, device="cpu")
@@ -82,7 +81,7 @@ def infinite_gram(x: Tensor, z: Tensor | None = None) -> Tensor:
         Shape (n, k).
 
     Raises:
-        ValueError: a row is zero: it has no angle.
+        ValueError: a row is zero: it has no angle; or x and z are not finite matrices of as many columns.
 
     Source: arXiv 1905.10961, two-layer ReLU networks. Chapter: ``book/natural_gradient.ipynb``.
 
@@ -91,6 +90,7 @@ def infinite_gram(x: Tensor, z: Tensor | None = None) -> Tensor:
             [0.0000, 0.5000]])
     """
     z = x if z is None else z
+    real("k d", {"d": real("n d", x=x)["d"]}, z=z)
     unit_x, unit_z = (_unit(a) for a in (x, z))
     # The angle from its half, by |u - v| and |u + v|: arccos loses half the digits where inputs are nearly parallel.
     apart, together = (torch.cdist(unit_x, v, compute_mode="donot_use_mm_for_euclid_dist") for v in (unit_z, -unit_z))

@@ -142,13 +142,13 @@ def test_tensors_are_made_on_the_device_of_the_inputs():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"damping": -1.0}, "damping must be at least 0: got -1"),
-        ({"damping": float("nan")}, "damping must be at least 0: got nan"),
+        ({"damping": -1.0}, "damping must be a number in"),
+        ({"damping": float("nan")}, "damping must be a number in"),
         ({"curvature": torch.zeros(7, 3)}, "curvature must be positive: got 0"),
         ({"curvature": torch.ones(7)}, "curvature must have a number for each of the 21 outputs"),
         ({"slope": torch.ones(7)}, "slope must have a number for each of the 21 outputs"),
         ({"slope": torch.ones(3, 7)}, "slope must have a number for each of the 21 outputs"),
-        ({"max_bytes": 0}, "max_bytes must be positive: got 0"),
+        ({"max_bytes": 0}, "max_bytes must be a whole number"),
     ],
 )
 def test_bad_input_is_refused(options, message):
