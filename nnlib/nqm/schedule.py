@@ -20,6 +20,7 @@ SAVED = 4  # a guess to begin with: the best schedule needs a quarter of the exa
 FLATTEST, FARTHEST = -0.1, 2.0  # of secant steps in log k: how flat a slope is believed, and how far one goes
 MOST_PIECES = 500  # the time grows with them, to twenty times that of 50
 HELD = 1e-6  # of a log learning rate below the limit: held there
+ABOVE_QUIET = 4.0  # in a log learning rate: a schedule begins far above the rate that it ends with
 LOWEST = -40.0  # of a log learning rate: so small a rate does nothing in any run
 
 
@@ -64,16 +65,20 @@ def optimal_schedule(
     cap = 2 / (problem.h[0] ** (1 - power) + problem.h[-1] ** (1 - power))
     spectrum = problem.reduced
     goal = math.log(target)
+    # The rate whose noise alone is half of the target: far above it the risk of small batches is flat, or worse.
+    quiet = target * batch_size / (spectrum.noise * spectrum.h**-power).sum()
+    rates = [rate] if (rate := math.log(quiet) + ABOVE_QUIET) < math.log(cap) - 1 else []
     solved: dict[int, _Best] = {}  # by steps per piece
 
     def solve(k: int) -> _Best:
         if k not in solved:
-            start = np.full(pieces, math.log(cap) - 1)
+            starts = [np.full(pieces, rate) for rate in (math.log(cap) - 1, *rates)]
             if solved:  # the nearest, with the same lr k: but for what is held at the limit, the same run, only longer
                 near_by = min(solved, key=lambda other: abs(math.log(other / k)))
                 start = solved[near_by].log_lrs
-                start = np.where(start < math.log(cap) - HELD, start + math.log(near_by / k), start)
-            solved[k] = _best_lrs(spectrum, batch_size, k, power, math.log(cap), start)
+                starts = [np.where(start < math.log(cap) - HELD, start + math.log(near_by / k), start)]
+            found = [_best_lrs(spectrum, batch_size, k, power, math.log(cap), start) for start in starts]
+            solved[k] = min(found, key=lambda best: best.value)
         return solved[k]
 
     def reached(k: int) -> Schedule | None:
