@@ -81,7 +81,7 @@ class Followed:
 
         Args:
             reach: Shape (n), in the norm of the input.
-            unit: u, the unit roundoff; see :func:`nnlib.lipschitz.rounding.unit_roundoff`.
+            unit: u, the unit roundoff; see ``nnlib.lipschitz.rounding.unit_roundoff``.
             entry: Error of the inputs themselves, shape (n), in their norm.
 
         Returns:
