@@ -82,8 +82,9 @@ class Table:
             where: Only rows with this value in that column, or one of these values where it is a list.
 
         Returns:
-            One row a recorded row. ``attrs`` hold ``profile``, ``data`` (what was loaded, a list), ``seconds``,
-            ``hardware``, and ``waiting``, the number of cells that are declared and not recorded.
+            One row a recorded row, in the order of the declared cells, whenever each was run. ``attrs`` hold
+            ``profile``, ``data`` (what was loaded, a list), ``seconds``, ``hardware``, and ``waiting``, the number of
+            cells that are declared and not recorded.
 
         Raises:
             NotRun: where no such row is recorded.
@@ -92,7 +93,7 @@ class Table:
         entry = self._entry(profile)
         if entry is None or not entry["rows"]:
             raise NotRun(f"{self.chapter}: table {self.name!r} has no {profile} run on record: {self.how(profile)}")
-        frame = pd.DataFrame(entry["rows"], columns=entry["columns"])
+        frame = pd.DataFrame(self._in_order(profile, entry), columns=entry["columns"])
         for column, values in where.items():
             frame = frame[frame[column].isin(values if isinstance(values, list | tuple) else [values])]
         if frame.empty:
@@ -110,6 +111,12 @@ class Table:
             "waiting": len(self.waiting(profile)),
         }
         return frame
+
+    def _in_order(self, profile: str, entry: dict[str, Any]) -> list[list[Any]]:
+        """The rows of the declared cells in their order, then those of cells that are declared no more."""
+        numbers = (number for cell in self.declared(profile) for number in _rows_of(entry, cell) if number >= 0)
+        order = dict.fromkeys([*numbers, *range(len(entry["rows"]))])
+        return [entry["rows"][number] for number in order]
 
     def declared(self, profile: str) -> list[Cell]:
         """The cells of a profile; none where it has none."""

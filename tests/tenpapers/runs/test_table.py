@@ -191,6 +191,16 @@ def test_a_cell_that_is_run_again_takes_the_place_of_its_old_rows():
     assert "before" not in read("demo")["tables"]["cubes"]["laptop"] and len(TABLE.read()) == 8
 
 
+def test_rows_stand_in_the_order_of_the_declared_cells_whenever_each_was_run():
+    """Breaks if a page's table depends on which process was finished first, or on what was run again."""
+    run(where={"x": 3, "base": 2})
+    run()
+    before = TABLE.read()
+    assert list(zip(before.base, before.x, strict=True))[::2] == [(1, 2), (1, 3), (2, 2), (2, 3)]
+    run(where={"x": 2, "base": 1}, again=True)
+    pd.testing.assert_frame_equal(TABLE.read(), before)
+
+
 def test_a_row_that_lacks_a_column_is_an_error():
     with pytest.raises(KeyError, match="a row lacks colour"):
         changed(TABLE, columns=("x", "colour")).answer({"x": 2})
