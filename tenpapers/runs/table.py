@@ -93,14 +93,14 @@ class Table:
         entry = self._entry(profile)
         if entry is None or not entry["rows"]:
             raise NotRun(f"{self.chapter}: table {self.name!r} has no {profile} run on record: {self.how(profile)}")
+        for heard in _reading.get():  # before the cells are declared, which may read another table
+            heard.append(self)
         frame = pd.DataFrame(self._in_order(profile, entry), columns=entry["columns"])
         for column, values in where.items():
             frame = frame[frame[column].isin(values if isinstance(values, list | tuple) else [values])]
         if frame.empty:
             raise NotRun(f"{self.chapter}: table {self.name!r} has no {profile} run with {where}: {self.how(profile)}")
         frame = frame.reset_index(drop=True)
-        for heard in _reading.get():
-            heard.append(self)
         before, made = entry.get("before"), entry["made"]
         loaded = [before["data"] if before else [], *(run["data"] for run in entry["runs"])]
         frame.attrs = {
