@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nnlib.arguments import real, within
 from nnlib.bayes.likelihoods import LOG_TWO_PI
+from nnlib.cholesky import cholesky
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,4 @@ def _factor(name: str, covariance: Tensor, mean: Tensor) -> Tensor:
         raise ValueError(
             f"{name} must be (n, n) beside a mean (n,): got {tuple(covariance.shape)}, {tuple(mean.shape)}"
         )
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if failed or not bool(factor.isfinite().all()):
-        raise ValueError(f"{name} must be positive definite: the KL is infinite or undefined")
-    return factor
+    return cholesky(covariance, f"{name} must be positive definite: the KL is infinite or undefined")

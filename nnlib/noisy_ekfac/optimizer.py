@@ -66,7 +66,8 @@ class NoisyOptimizer:
     Raises:
         ValueError: for arguments out of range, or a trainable parameter outside such layers, named.
         TypeError: for an option that the method does not have.
-        RuntimeError: from ``step``, where no sample was backpropagated, or a layer had no part in the loss.
+        RuntimeError: from ``step``, where no sample was backpropagated.
+        ValueError: from ``step``, where a layer had no part in the loss, by name.
         ArithmeticError: from ``step``, where something is not finite, by layer. Then the step is not taken: posteriors
             and the model's buffers (running statistics) are as they were before the batch, and the next one goes on.
 
@@ -174,8 +175,9 @@ class NoisyOptimizer:
                 self._refuse_non_finite(f"the gradient of layer {name!r}", gradient)
         for found in since.statistics:
             for name, (x, ds) in found.items():
-                self._refuse_non_finite(f"an input of layer {name!r}", x)
-                self._refuse_non_finite(f"the Fisher statistics of layer {name!r}", ds)
+                # By their squares: factors of finite numbers may be infinite, and then have no eigenvalues.
+                self._refuse_non_finite(f"the square of an input of layer {name!r}", x.square().sum())
+                self._refuse_non_finite(f"the square of a Fisher statistic of layer {name!r}", ds.square().sum())
                 single = x.shape[1] == 1 and len(ds) == 1
                 self.posteriors[name].observe(Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds))
         moves, squared = {}, 0.0

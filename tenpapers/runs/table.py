@@ -95,7 +95,10 @@ class Table:
             raise NotRun(f"{self.chapter}: table {self.name!r} has no {profile} run on record: {self.how(profile)}")
         for heard in _reading.get():  # before the cells are declared, which may read another table
             heard.append(self)
-        frame = pd.DataFrame(self._in_order(profile, entry), columns=entry["columns"])
+        answers = [_rows_of(entry, cell) for cell in self.declared(profile)]
+        # Those of the declared cells in their order, then those of cells that are declared no more.
+        order = dict.fromkeys([*(n for numbers in answers for n in numbers if n >= 0), *range(len(entry["rows"]))])
+        frame = pd.DataFrame([entry["rows"][n] for n in order], columns=entry["columns"])
         for column, values in where.items():
             frame = frame[frame[column].isin(values if isinstance(values, list | tuple) else [values])]
         if frame.empty:
@@ -108,15 +111,9 @@ class Table:
             "data": list(dict.fromkeys(source for sources in loaded for source in sources)),
             "seconds": (before["seconds"] if before else 0) + sum(run["seconds"] for run in entry["runs"]),
             "hardware": (before if before and not made else made[-1])["hardware"],
-            "waiting": len(self.waiting(profile)),
+            "waiting": sum(not numbers for numbers in answers),
         }
         return frame
-
-    def _in_order(self, profile: str, entry: dict[str, Any]) -> list[list[Any]]:
-        """The rows of the declared cells in their order, then those of cells that are declared no more."""
-        numbers = (number for cell in self.declared(profile) for number in _rows_of(entry, cell) if number >= 0)
-        order = dict.fromkeys([*numbers, *range(len(entry["rows"]))])
-        return [entry["rows"][number] for number in order]
 
     def declared(self, profile: str) -> list[Cell]:
         """The cells of a profile; none where it has none."""

@@ -22,7 +22,11 @@ import tests.nnlib.calls as calls
 
 ROOMS = sorted(module.name for module in pkgutil.iter_modules(nnlib.__path__) if module.name != "arguments")
 COVERED = sorted(module.name for module in pkgutil.iter_modules(calls.__path__))
-LATER = set(ROOMS) - set(COVERED)  # rooms whose table is still to be written
+# Rooms whose table is still to be written; a new room is not among them.
+LATER = (
+    "bayes bcop curvature descent eigendamage functional_bnn groupsort lipschitz modes natural_gradient noisy_ekfac "
+    "nqm plain reversible_rnn self_tuning training weight_decay"
+).split()
 
 
 def public(room: str) -> list[str]:
@@ -42,6 +46,11 @@ def public(room: str) -> list[str]:
 def _given(kind: type) -> bool:
     """Whether this is a record that functions return, or a protocol: no user fills it."""
     return getattr(kind, "_is_protocol", False) or hasattr(kind, "_fields")
+
+
+def test_every_room_has_a_table_or_is_known_to_wait_for_one():
+    """Breaks if a room is added, or one that has its table is taken out again."""
+    assert sorted([*COVERED, *LATER]) == ROOMS
 
 
 @pytest.mark.parametrize("room", COVERED)
