@@ -7,6 +7,7 @@ each.
 import importlib
 import inspect
 import math
+import operator
 import pkgutil
 from typing import Any
 
@@ -56,15 +57,19 @@ def test_every_room_has_a_table_or_is_known_to_wait_for_one():
 @pytest.mark.parametrize("room", COVERED)
 def test_every_public_name_has_a_call_or_says_where_its_table_is(room):
     here = importlib.import_module(f"tests.nnlib.calls.{room}")
-    assert set(here.CALLS) | set(here.ELSEWHERE) == set(public(room))
-    assert not set(here.CALLS) & set(here.ELSEWHERE)
+    functions = {name for name in here.CALLS if "." not in name}
+    assert functions | set(here.ELSEWHERE) == set(public(room))
+    assert not functions & set(here.ELSEWHERE)
+    assert set(getattr(here, "ORACLES", {})) <= set(here.CALLS)
 
 
+TABLES = {room: importlib.import_module(f"tests.nnlib.calls.{room}") for room in COVERED}
 CALLS = {
-    f"{room}.{name}": (getattr(importlib.import_module(f"nnlib.{room}"), name), arguments)
-    for room in COVERED
-    for name, arguments in importlib.import_module(f"tests.nnlib.calls.{room}").CALLS.items()
+    f"{room}.{name}": (operator.attrgetter(name)(importlib.import_module(f"nnlib.{room}")), arguments)
+    for room, table in TABLES.items()
+    for name, arguments in table.CALLS.items()
 }
+ORACLES = {f"{room}.{name}": way for room, t in TABLES.items() for name, way in getattr(t, "ORACLES", {}).items()}
 
 NUMBERS = [math.nan, math.inf, -math.inf, -1.0, 0.0, 1e300, 1e-300, True, None, "a", 1j, [1.0]]
 WHOLES = [-1, 0, 2.5, math.nan, True, None, "a", -(10**20)]
@@ -126,6 +131,8 @@ _NEED_AXES = {
 def test_the_call_is_right_as_it_stands(name):
     function, arguments = CALLS[name]
     assert not holds_nan(function(**arguments()))
+    if name in ORACLES:
+        torch.testing.assert_close(function(**arguments()), ORACLES[name](**arguments()), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -136,14 +143,21 @@ def test_a_spoilt_argument_is_refused_by_name_or_the_answer_is_a_number(name, dr
     """Breaks for a bare KeyError, IndexError or LinAlgError, a message without the argument, and NaN as an answer."""
     function, arguments = CALLS[name]
     right = arguments()
-    which = draw.draw(st.sampled_from(sorted(set(right) - {"device", "dtype"})))  # torch's own, in torch's words
-    wrong = right | {which: spoil(right[which], draw)}
+    which = draw.draw(
+        st.sampled_from(sorted(set(right) - {"device", "dtype", "self"}))
+    )  # the first two in torch's words
+    spoilt = spoil(right[which], draw)
     try:
-        answer = function(**wrong)
+        answer = function(**right | {which: spoilt})
     except (ValueError, TypeError) as refusal:
-        assert which in str(refusal), f"{which} = {wrong[which]!r}: {refusal}"
+        assert which in str(refusal), f"{which} = {spoilt!r}: {refusal}"
     else:
-        assert not holds_nan(answer), f"{which} = {wrong[which]!r} gives {answer!r}"
+        assert not holds_nan(answer), f"{which} = {spoilt!r} gives {answer!r}"
+        if name in ORACLES:
+            right = ORACLES[name](**arguments() | {which: spoilt})
+            torch.testing.assert_close(
+                answer, right, rtol=1e-6, atol=1e-9, msg=lambda told: f"{which} = {spoilt!r}: {told}"
+            )
 
 
 def holds_nan(value: Any) -> bool:
