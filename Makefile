@@ -53,7 +53,8 @@ nbval: $(READY)  ## only: every notebook run again and compared with what is com
 lab: $(READY)    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
 
-notebooks: $(READY)  ## execute all notebooks again and normalise them
+notebooks: $(READY)  ## write the numbers of the records into the sentences, execute all notebooks and normalise them
+	$(BIN)/python tools/prose.py --write $(CHAPTER)
 	env -u NNLIB_DATA -u NNLIB_RESULTS $(FIXED) $(BIN)/python tools/notebooks.py execute $(CHAPTER)
 
 reproduce: $(READY)  ## run what a chapter has not recorded, judge its claims, run its notebook: CHAPTER=nqm PROFILE=laptop TABLE= ROWS=

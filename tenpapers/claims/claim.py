@@ -124,6 +124,17 @@ class Claim:
         nothing = {"verdict": NOT_ATTEMPTED, "why": "not run", "ours": {}, "tables": [], "data": []}
         return committed(self.chapter)["claims"].get(self.id, {}).get(profile, nothing)
 
+    def number(self, name: str = "", profile: str = "laptop") -> float:
+        """One of the claim's recorded numbers (of a sample its mean), for a sentence.
+
+        Raises:
+            KeyError: where the record has no number of that name.
+        """
+        ours = self.recorded(profile)["ours"]
+        if name not in ours:
+            raise KeyError(f"{self.chapter}.{self.id} has no number {name!r}: known are {', '.join(map(repr, ours))}")
+        return float(ours[name]["mean"] if isinstance(ours[name], dict) else ours[name])
+
     def own(self) -> dict[str, dict[str, Any]]:
         """What this user's own runs say, by profile, where they are kept apart from the book's."""
         if own_folder() == COMMITTED:
