@@ -5,8 +5,8 @@ In a text cell, a comment behind a number names its source. A reader sees it nei
     K-FAC gains 2.1<!--= largest_gain.number("K-FAC, BN") --> points in thirteen<!--= longer() --> times the time.
 
 The source is an expression, which may use the chapter's claims and tables and what ``tenpapers/<chapter>/prose.py``
-defines. The value is written as the number is, with as many decimals, or as a word up to twenty. ``<!--~2= … -->`` rounds
-to two significant digits first. ``tools/prose.py --write`` writes all of them anew.
+defines. The value is written as the number is, with as many decimals, or as a word up to twenty; ``<!--~2= … -->``
+rounds to two significant digits first. ``tools/prose.py --write`` writes all of them anew.
 """
 
 import re
