@@ -13,9 +13,9 @@ from torch.nn.functional import conv2d, pixel_unshuffle
 from torch.nn.functional import pad as torch_pad
 
 from nnlib.lipschitz import Constrained, conv_norm, conv_norm_bound, conv_singular_values
-from nnlib.lipschitz.bjorck import readable
 from nnlib.lipschitz.layers import filled
 from nnlib.lipschitz.norms import with_rounding
+from nnlib.lipschitz.values import readable
 
 LARGEST_DENSE = 4096  # rows and columns of an operator that is written out as a matrix
 

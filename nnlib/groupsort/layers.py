@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from nnlib.lipschitz import Constrained, bjorck, dense_norm, orthogonal_matrix, residual
-from nnlib.lipschitz.bjorck import readable
 from nnlib.lipschitz.layers import parameter, plain_linear
 from nnlib.lipschitz.norms import DUAL
+from nnlib.lipschitz.values import readable
 
 ONTO = ("ball", "sphere", "scaling")
 

@@ -5,6 +5,8 @@ attenuation in Lipschitz constrained convolutional networks (arXiv 1911.00937). 
 book/bcop.ipynb.
 
 bjorck.py        bjorck: the nearest orthonormal matrix, by matrix products
+polar.py         polar_gradient: its derivative, without the steps
+values.py        readable, plain: whether a tensor's values may be looked at
 norms.py         operator norms of dense layers and of convolutions
 activations.py   GroupSort, MaxMin, FullSort, Maxout, Abs
 layers.py        Constrained: the contract of a Lipschitz layer; OrthogonalLinear; Normalize, Upsample

@@ -1,7 +1,8 @@
 """Which orthonormal matrix is nearest to W? Björck's iteration finds it with matrix products alone.
 
-The answer is the polar factor U Vᵀ of W = U S Vᵀ. Each step pushes every singular value towards 1, and gradients flow
-through the steps, so that a layer can train W and use the orthonormal matrix.
+The answer is the polar factor U Vᵀ of W = U S Vᵀ. Each step pushes every singular value towards 1. Gradients are the
+polar factor's (through the steps, or without them where that is cheaper: polar.py), so that a layer can train W and use
+the orthonormal matrix.
 
 Paper: Björck and Bowie 1971; as a layer in arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb.
 """
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+from nnlib.lipschitz.polar import Polar
+from nnlib.lipschitz.values import asks_backward, readable
 
 # (1 - q)^(-1/2) = sum_i a_i q^i, with a_i = binomial(2 i, i) / 4^i: 1, 1/2, 3/8, 5/16, 35/128
 COEFFICIENTS = tuple(math.comb(2 * i, i) / 4**i for i in range(5))
@@ -20,6 +22,9 @@ COEFFICIENTS = tuple(math.comb(2 * i, i) / 4**i for i in range(5))
 BASIN = {1: math.sqrt(3), 2: math.sqrt(7 / 3), 3: 1.5887, 4: 1.4939}
 # A singular value of 1e-12 of the largest needs no more, and one of 1e-17, which is rounding, stays small.
 MAX_STEPS = {1: 75, 2: 50, 3: 42, 4: 38}
+# Condition numbers up to about 5 have a residual below 1 by this step.
+WELL_CONDITIONED = {1: 7, 2: 4, 3: 4, 4: 3}
+SMALL = 128**2  # entries of W Wᵀ up to which the calls take the time, and not the products
 
 
 def bjorck(
@@ -41,13 +46,18 @@ def bjorck(
     derivative. An order p costs p + 1 products a step (orders 3 and 4 both cost 4). Where values can't be looked at
     (``torch.compile``, ``torch.export``, ``vmap`` over weights), as many steps are taken as the worst case needs.
 
+    The gradient is that of the polar factor. Large float32 matrices on a CPU with a condition number up to about 5 get
+    it from W and the result (:func:`nnlib.lipschitz.polar.polar_gradient`); else, and for a derivative of the
+    gradient, it is followed back through the steps, which comes to the same within the tolerance.
+
     Args:
         weight: W, shape (..., m, n), float32 or float64, of full rank: a singular value 0 stays 0.
         order: Of the polynomial, 1 to 4.
         tolerance: Largest Frobenius norm of Q of a matrix at the end; by default 8 times the machine precision.
         steps: Take exactly this many steps instead, whatever the residual.
         scale: Divides W at the start; no gradient flows through it. By default :func:`norm_bound`, which is never
-            below the largest singular value, so that all start in (0, 1].
+            below the largest singular value, so that all start in (0, 1]. Even orders first try the c that minimises
+            ‖I - W Wᵀ / c²‖_F, which saves a step, and start again with the bound if that left the basin.
 
     Returns:
         Shape (..., m, n), singular values 1. Where W has no full rank the smallest stay below 1: see :func:`residual`.
@@ -73,50 +83,55 @@ def bjorck(
     if tolerance is None:
         tolerance = 8 * torch.finfo(weight.dtype).eps
 
+    def through_steps(w: Tensor) -> Tensor:
+        return _iterate(w, order, tolerance, steps, scale)
+
+    if steps is None and scale is None and asks_backward(weight) and _large(weight):
+        with torch.no_grad():
+            polar = _iterate(weight, order, tolerance, None, None, WELL_CONDITIONED[order])
+        if polar is not None:
+            return Polar.apply(weight, polar, through_steps)
+    return through_steps(weight)
+
+
+def _large(weight: Tensor) -> bool:
+    """Whether the derivative without the steps is cheaper; in float64 it takes as many products as that with them."""
+    return weight.is_cpu and weight.dtype == torch.float32 and weight.shape[-2] * weight.shape[:-1].numel() > SMALL
+
+
+def _iterate(
+    weight: Tensor,
+    order: int,
+    tolerance: float,
+    steps: int | None,
+    scale: Tensor | float | None,
+    patience: int | None = None,
+) -> Any:
+    """The steps; None if at step ``patience`` the residual is not below 1."""
+    looking = steps is None and readable(weight)
     gram = weight @ weight.mT  # (..., m, m)
+    # An even polynomial is positive: whatever converges is the polar factor, so a scale may be tried.
+    guessed = looking and scale is None and order % 2 == 0
     if scale is None:
-        scale = _gram_bound(gram.detach())
+        scale = _gram_guess(gram.detach()) if guessed else _gram_bound(gram.detach())
     scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
-    if not readable(weight):
-        steps = MAX_STEPS[order] if steps is None else steps
-    elif not ((scale > 0) & scale.isfinite()).all():
+    if not guessed and readable(weight) and not ((scale > 0) & scale.isfinite()).all():
         raise ValueError("weight holds a matrix that is zero or not finite: it has no nearest orthonormal matrix")
     identity = torch.eye(weight.shape[-2], dtype=weight.dtype, device=weight.device)
+    basin = math.sqrt(len(identity)) * (BASIN[order] ** 2 - 1)  # no residual within it is larger
     a = weight / scale
     q = identity - gram / scale**2
     for step in range(1, (MAX_STEPS[order] if steps is None else steps) + 1):
-        left = torch.linalg.matrix_norm(q.detach()).amax() if steps is None else None
+        left = torch.linalg.matrix_norm(q.detach()).amax().item() if looking else math.inf
+        if guessed and not left <= basin:
+            return _iterate(weight, order, tolerance, steps, _gram_bound(gram.detach()), patience)
+        if step == patience and left >= 1:
+            return None
         a = _polynomial(q, identity, order) @ a
-        if step == steps or (left is not None and left ** (order + 1) <= tolerance):
-            break
+        if left ** (order + 1) <= tolerance or step == steps:
+            return a
         q = identity - a @ a.mT
     return a
-
-
-def readable(tensor: Tensor) -> bool:
-    """Whether Python may decide by this tensor's values: not while a graph is recorded, nor inside ``vmap``.
-
-    >>> readable(torch.ones(2))
-    True
-    """
-    while not plain(tensor):
-        if _recording() or _functorch.is_batchedtensor(tensor):
-            return False
-        tensor = _functorch.get_unwrapped(tensor)
-    return True
-
-
-def plain(tensor: Tensor) -> bool:
-    """Whether a tensor is numbers and nothing else: no graph is recorded, and ``torch.func`` does not stand around it.
-
-    >>> plain(torch.ones(2))
-    True
-    """
-    return not (_recording() or _functorch.is_functorch_wrapped_tensor(tensor))
-
-
-def _recording() -> bool:
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _polynomial(q: Tensor, identity: Tensor, order: int) -> Tensor:
@@ -150,9 +165,23 @@ def norm_bound(weight: Tensor) -> Tensor:
     return _gram_bound(weight @ weight.mT if weight.shape[-2] <= weight.shape[-1] else weight.mT @ weight)
 
 
+def _gram_guess(gram: Tensor) -> Tensor:
+    """The c that minimises ‖I - G / c²‖_F, or what an estimate of the largest singular value asks for."""
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    gram = gram / trace  # so that no power overflows
+    start = gram @ gram.sum(-1, keepdim=True)  # (..., m, 1)
+    largest = _norm(gram @ start) / _norm(start)  # never above sigma_max²
+    return (torch.maximum(_norm(gram) ** 2, largest / 1.25**2) * trace).sqrt()
+
+
+def _norm(matrix: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(matrix, keepdim=True)  # (..., 1, 1)
+
+
 def _gram_bound(gram: Tensor) -> Tensor:
     rows = gram.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)  # (..., 1, 1)
-    frobenius = torch.linalg.matrix_norm(gram, keepdim=True)
+    unit = rows.clamp(min=torch.finfo(gram.dtype).tiny)  # so that no square is 0 or infinite
+    frobenius = unit * _norm(gram / unit)
     margin = 1 + 4 * gram.shape[-1] * torch.finfo(gram.dtype).eps  # of the sums' rounding
     return torch.minimum(rows, frobenius).sqrt() * margin
 

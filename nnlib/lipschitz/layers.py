@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import interpolate, linear
 
-from nnlib.lipschitz.bjorck import bjorck, plain, residual
+from nnlib.lipschitz.bjorck import bjorck, residual
 from nnlib.lipschitz.norms import dense_norm, with_rounding
+from nnlib.lipschitz.values import plain
 
 Norms = tuple[float, float] | None
 TRAINING_TOLERANCE = 1e-6  # a gradient is not worth more; what is evaluated and certified goes to machine precision

@@ -35,6 +35,52 @@ def test_the_scale_of_the_weight_does_not_matter(order, factor):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("factor", [1e-15, 1e-9, 1e-4, 1e4, 1e9, 1e15])
+def test_nor_does_it_in_float32(order, factor):
+    """Breaks if a square of W Wᵀ, of which scales are made, is 0 or infinite."""
+    weight = draw((6, 9), torch.float32)
+    found = bjorck(factor * weight, order)
+    torch.testing.assert_close(found, bjorck(weight, order), rtol=0, atol=1e-5)
+
+
+def spread(m, sigma):
+    """Singular values 1, and one ``sigma``, whose vectors are spread over all entries."""
+    u, _, vh = torch.linalg.svd(draw((m, m)))
+    s = torch.ones(m, dtype=torch.float64)
+    s[-1] = sigma
+    return (u * s) @ vh
+
+
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("sigma", [1.0, 1.5, 3.0, 10.0, 100.0])
+def test_one_large_singular_value_is_brought_down_too(order, sigma):
+    """Breaks if the first scale only fits most singular values."""
+    for m in (2, 30, 200):
+        weight = spread(m, sigma)
+        torch.testing.assert_close(bjorck(weight, order), polar(weight), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_scale_that_leaves_the_basin_is_taken_back(order, batch):
+    """The sum of this weight's rows hides its largest singular value: breaks without the second start."""
+    m = 400
+    u = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(m // 2) / math.sqrt(m)
+    weight = torch.eye(m, dtype=torch.float64) + 3 * torch.outer(u, u)
+    if batch:
+        weight = torch.stack([polar(draw((m, m))), weight])
+    assert not torch.allclose(bjorck(weight, order, steps=9, scale=1.3), polar(weight))
+    torch.testing.assert_close(bjorck(weight, order), polar(weight), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_even_polynomials_are_positive(order):
+    """So whatever they converge to is the polar factor, from any scale."""
+    q = 1 - torch.logspace(-6, 6, 10001, dtype=torch.float64)
+    assert (sum(a * q**i for i, a in enumerate(COEFFICIENTS[: order + 1])) > 0).all()
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_a_step_acts_on_singular_values_by_the_published_polynomials(order):
     published = {
         1: {1: 3 / 2, 3: -1 / 2},
@@ -102,7 +148,7 @@ def count_products(monkeypatch, function):
 
     def counting(a, b):
         nonlocal count
-        count += 1
+        count += b.shape[-1] > 1  # a product with a vector costs next to nothing
         return original(a, b)
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", counting)
@@ -124,6 +170,17 @@ def test_a_looser_tolerance_costs_fewer_products_and_is_kept(monkeypatch):
         counts[tolerance] = count_products(monkeypatch, lambda t=tolerance: bjorck(weight, tolerance=t))
         assert residual(bjorck(weight, tolerance=tolerance)) <= tolerance
     assert counts[1e-2] < counts[1e-6] < counts[1e-13]
+
+
+def test_the_first_scale_saves_a_step_after_training(monkeypatch):
+    """Against the bound on the largest singular value, which is right for all weights, and too large for most."""
+    weight = polar(draw((200, 200))) + 0.3 / math.sqrt(200) * draw((200, 200), seed=1)
+    bound = norm_bound(weight)
+    from_bound = count_products(monkeypatch, lambda: bjorck(weight, tolerance=1e-6, scale=bound))
+    assert count_products(monkeypatch, lambda: bjorck(weight, tolerance=1e-6)) <= from_bound - 3
+    outlier = spread(200, 4.0)
+    from_bound = count_products(monkeypatch, lambda: bjorck(outlier, scale=norm_bound(outlier)))
+    assert count_products(monkeypatch, lambda: bjorck(outlier)) <= from_bound
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (3, 5), (5, 3), (2, 4, 4)])
