@@ -73,6 +73,16 @@ def test_a_scale_that_leaves_the_basin_is_taken_back(order, batch):
     torch.testing.assert_close(bjorck(weight, order), polar(weight), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("order", [1, 3])
+def test_odd_orders_never_start_outside_the_basin(order):
+    """Where they may change a sign and still converge, to a matrix that is not the nearest."""
+    m = 400
+    u = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(m // 2) / math.sqrt(m)
+    for sigma in torch.linspace(1.6, 2.2, 7).tolist():
+        weight = torch.eye(m, dtype=torch.float64) + (sigma - 1) * torch.outer(u, u)
+        torch.testing.assert_close(bjorck(weight, order), torch.eye(m, dtype=torch.float64), rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("order", [2, 4])
 def test_even_polynomials_are_positive(order):
     """So whatever they converge to is the polar factor, from any scale."""
