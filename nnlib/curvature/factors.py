@@ -6,7 +6,7 @@ Papers: arXiv 1503.05671 (linear layers), 1602.01407 (convolutions), 1806.03884 
 Chapter: ``book/curvature.ipynb``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,11 @@ from torch.func import functional_call
 from nnlib.curvature.capture import Capture
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 from nnlib.curvature.layers import blocks, chosen, shared
-from nnlib.curvature.outputs import Output, output_vectors, predictions
+from nnlib.curvature.outputs import Output, finite, output_vectors, predictions
 from nnlib.curvature.passes import measuring, ordinary
 
+Parts = tuple[Tensor, ...]
+Means = dict[str, tuple[int, Parts]]  # examples and means by layer
 CHUNK = 2**22  # numbers in a chunk of per-example gradients
 
 
@@ -72,13 +74,10 @@ def factors(
     >>> {name: tuple(block.shape) for name, block in found.items()}
     {'layers.1': (8, 5), 'layers.3': (3, 9)}
     """
-    total: dict[str, Kronecker] = {}
-    for samples, share in _passes(model, x, fisher, likelihood, y, seed, layers, channels, batch_size, output):
-        for name, sample in samples.items():
-            mine = second_moments(*sample)
-            mine = Kronecker(share * mine.A, share * mine.S)
-            total[name] = Kronecker(total[name].A + mine.A, total[name].S + mine.S) if name in total else mine
-    return total
+    mean: Means = {}
+    for n, samples in _passes(model, x, fisher, likelihood, y, seed, layers, channels, batch_size, output):
+        average(mean, n, {name: second_moments(*sample) for name, sample in samples.items()})
+    return {name: Kronecker(*parts) for name, (_, parts) in mean.items()}
 
 
 def rescale(
@@ -114,8 +113,8 @@ def rescale(
 
     Source: arXiv 1806.03884, section 3. Chapter: ``book/curvature.ipynb``.
     """
-    total = {name: torch.zeros_like(basis.values) for name, basis in bases.items()}
-    for samples, share in _passes(model, x, fisher, likelihood, y, seed, bases, False, batch_size, output):
+    mean: Means = {}
+    for n, samples in _passes(model, x, fisher, likelihood, y, seed, bases, False, batch_size, output):
         for name, sample in samples.items():
             (inputs, gradients), basis = sample, bases[name]
             if (gradients.shape[-1], inputs.shape[-1]) != basis.values.shape or inputs.dtype != basis.values.dtype:
@@ -124,8 +123,8 @@ def rescale(
                     f"{inputs.dtype}, as full-patch factors have: got {tuple(basis.values.shape)} of "
                     f"{basis.values.dtype}"
                 )
-            total[name] = total[name] + share * eigenvalues(inputs, gradients, basis)
-    return {name: Eigenbasis(basis.Q_A, basis.Q_S, total[name]) for name, basis in bases.items()}
+        average(mean, n, {name: (eigenvalues(*sample, bases[name]),) for name, sample in samples.items()})
+    return {name: Eigenbasis(basis.Q_A, basis.Q_S, *mean[name][1]) for name, basis in bases.items()}
 
 
 def _passes(
@@ -139,8 +138,8 @@ def _passes(
     channels: bool,
     batch_size: int | None,
     output: Output | None,
-) -> Iterator[tuple[dict[str, tuple[Tensor, Tensor]], float]]:
-    """Samples of each layer, from forward passes over pieces of x, each with its share of the examples."""
+) -> Iterator[tuple[int, dict[str, tuple[Tensor, Tensor]]]]:
+    """Samples of each layer, from forward passes over pieces of x, with the number of examples in each."""
     _check(model, x, y, batch_size)
     watched, tied = chosen(model, layers), shared(model)
     for name in watched:
@@ -162,8 +161,8 @@ def _passes(
             # trained, so frozen parameters are trained here; the model's own stay as they are.
             copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
             copies |= {name: p.detach().requires_grad_() for name, p in model.named_parameters() if frozen(p)}
-            outputs = predictions(functional_call(model, copies, (part,)), output)
-            if not outputs.detach().isfinite().all():
+            outputs = predictions(functional_call(model, copies, (part,)) if copies else model(part), output)
+            if not finite(outputs):
                 raise ValueError("the curvature is not finite: are the model's weights and x?")
             if generator is None:
                 generator = torch.Generator(outputs.device).manual_seed(seed)
@@ -174,7 +173,7 @@ def _passes(
                 if name not in samples:
                     raise ValueError(f"layer {name!r} {_absence(capture, name)}: leave it out of `layers`")
             with torch.autocast(outputs.device.type, enabled=False):
-                yield samples, len(part) / len(x)
+                yield len(part), samples
 
 
 def _absence(capture: Capture, name: str) -> str:
@@ -196,22 +195,29 @@ def _check(model: nn.Module, x: Tensor, y: Tensor | None, batch_size: int | None
         raise ValueError(f"y must have one target for each of the {len(x)} examples: got {len(y)}")
 
 
-def second_moments(x: Tensor, ds: Tensor) -> Kronecker:
-    """A layer's factors from its inputs, (B, T, in), and its gradients by each output vector, (K, B, T, out)."""
+def second_moments(x: Tensor, ds: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer's A and S from its inputs, (B, T, in), and its gradients by each output vector, (K, B, T, out)."""
     x_rows, ds_rows = x.flatten(0, 1), ds.flatten(0, 2)  # (B T, in), (K B T, out)
-    return Kronecker(x_rows.T @ x_rows / len(x_rows), ds_rows.T @ ds_rows / len(x))
+    return (x_rows.T @ x_rows).div_(len(x_rows)), (ds_rows.T @ ds_rows).div_(len(x))
 
 
 def eigenvalues(x: Tensor, ds: Tensor, basis: Eigenbasis) -> Tensor:
     """EKFAC's eigenvalues mean_b sum_k (Q_S' G_bk Q_A)^2, (out, in), from the same; G_bk = sum_t ds_kbt x_bt'."""
     x, ds = x @ basis.Q_A, ds @ basis.Q_S
+    if x.shape[1] == 1:  # G_bk is an outer product, so its square is the product of the squares
+        return (ds[:, :, 0].square_().sum(0).T @ x[:, 0].square_()).div_(len(x))
     return sum((_squares(gradients, x) for gradients in ds), x.new_zeros(())) / len(x)
 
 
 def _squares(ds: Tensor, x: Tensor) -> Tensor:
     """sum_b (sum_t ds_bt x_bt')^2, entry by entry: (B, T, out), (B, T, in) -> (out, in)."""
-    if x.shape[1] == 1:  # the gradient is an outer product, so its square is the product of the squares
-        return ds[:, 0].square().T @ x[:, 0].square()
     size = max(1, CHUNK // (ds.shape[2] * x.shape[2]))
     parts = zip(ds.split(size), x.split(size), strict=True)
-    return sum(((ds_part.mT @ x_part).square().sum(0) for ds_part, x_part in parts), x.new_zeros(()))
+    return sum(((ds_part.mT @ x_part).square_().sum(0) for ds_part, x_part in parts), x.new_zeros(()))
+
+
+def average(mean: Means, n: int, parts: Mapping[str, Parts]) -> None:
+    """Average in parts of n examples; layers that a pass leaves out keep what they had."""
+    for name, new in parts.items():
+        m, old = mean.get(name, (0, new))
+        mean[name] = m + n, tuple(a.lerp(b, n / (m + n)) if m else b for a, b in zip(old, new, strict=True))

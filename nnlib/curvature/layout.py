@@ -29,7 +29,9 @@ class Layout:
     def arrange(self, rows: Tensor) -> Tensor:
         """(leading axes, ..., d) -> (B, T, d)."""
         examples, d = self.shape[self.axis], rows.shape[-1]
-        return rows.reshape(*self.shape, -1, d).movedim(self.axis, 0).reshape(examples, -1, d)
+        if self.axis > 0:
+            rows = rows.reshape(*self.shape, -1, d).movedim(self.axis, 0)
+        return rows.reshape(examples, -1, d)
 
 
 def layouts(lead: Sequence[int], examples: int) -> list[Layout]:

@@ -16,16 +16,14 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnlib.curvature.capture import Capture
-from nnlib.curvature.factors import eigenvalues, second_moments
+from nnlib.curvature.factors import Means, Parts, average, eigenvalues, second_moments
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 from nnlib.curvature.layers import Layer
-from nnlib.curvature.outputs import Output, output_vectors, predictions, wide
+from nnlib.curvature.outputs import Output, finite, output_vectors, predictions, wide
 from nnlib.curvature.passes import Hook, watchable
 
 Samples = dict[str, tuple[Tensor, Tensor]]  # inputs and gradients by layer
-Pass = tuple[int, dict[str, Kronecker], Samples]  # examples, factors, samples
-Parts = tuple[Tensor, ...]
-Means = dict[str, tuple[int, Parts]]  # examples and means by layer
+Pass = tuple[int, dict[str, Parts], Samples]  # examples, A and S, samples
 
 
 class Observer:
@@ -95,7 +93,7 @@ class Observer:
         if not capture.calls:
             return
         outputs = predictions(returned, self.output)
-        if not (outputs.requires_grad and outputs.detach().isfinite().all()):
+        if not (outputs.requires_grad and finite(outputs)):
             return  # neither is the loss: the step will say so
         if self.generator is None or self.generator.device != outputs.device:
             rank = distributed.get_rank(self.group) if self.group is not None else 0
@@ -104,7 +102,8 @@ class Observer:
             vectors = output_vectors(outputs, self.fisher, self.likelihood, None, self.generator)
             samples = capture.samples(outputs, vectors, rows=rows)
             found = {name: second_moments(*sample) for name, sample in samples.items()}
-        if not found or not torch.stack([b.A.sum() + b.S.sum() for b in found.values()]).isfinite().all():
+        # The largest entries are on the diagonals.
+        if not found or not finite(torch.stack([part.trace() for parts in found.values() for part in parts])):
             return  # an overflow in half precision: the averages stay clean
         self.latest = waiting = [(len(outputs), found, samples if self.keep else {})]
         me = weakref.ref(self)
@@ -117,8 +116,8 @@ class Observer:
             if node is not None:
                 node.register_prehook(count)
 
-    def _count(self, n: int, blocks: dict[str, Kronecker], samples: Samples) -> None:
-        _add(self.mean, n, {name: (block.A, block.S) for name, block in blocks.items()})
+    def _count(self, n: int, found: dict[str, Parts], samples: Samples) -> None:
+        average(self.mean, n, found)
         if samples:
             self.samples.append((n, samples))
 
@@ -140,7 +139,7 @@ class Observer:
         """EKFAC's mean eigenvalues of these samples in these bases, on all processes."""
         mean: Means = {}
         for n, sample in samples:
-            _add(mean, n, {name: (eigenvalues(*pair, bases[name]),) for name, pair in sample.items()})
+            average(mean, n, {name: (eigenvalues(*pair, bases[name]),) for name, pair in sample.items()})
         return {name: parts[0] for name, parts in self._over_processes(mean, lambda *shape: (shape,)).items()}
 
     def _over_processes(
@@ -177,13 +176,6 @@ class Observer:
             self.generator = torch.Generator(device)
             self.generator.set_state(numbers)
         self._attach()
-
-
-def _add(mean: Means, n: int, parts: Mapping[str, Parts]) -> None:
-    """Average in parts of n examples; layers that a pass leaves out keep what they had."""
-    for name, new in parts.items():
-        m, old = mean.get(name, (0, new))
-        mean[name] = m + n, tuple(a.lerp(b, n / (m + n)) if m else b for a, b in zip(old, new, strict=True))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

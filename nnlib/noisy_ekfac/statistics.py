@@ -49,8 +49,7 @@ class Locations:
     ds: Tensor
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        block = second_moments(self.x, self.ds)
-        return block.A, block.S
+        return second_moments(self.x, self.ds)
 
     def squares(self, basis: Eigenbasis | None) -> Tensor:
         if basis is None:
