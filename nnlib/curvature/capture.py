@@ -17,7 +17,7 @@ from nnlib.curvature import layout as rows_of
 from nnlib.curvature.layers import Layer
 from nnlib.curvature.layout import Layout
 from nnlib.curvature.outputs import wide
-from nnlib.curvature.passes import Hook
+from nnlib.curvature.passes import Hook, full_precision
 from nnlib.curvature.patches import locations, patches
 
 Key = tuple[str, int, torch.Size, int]  # layer, number of its call, shape of the input, B
@@ -112,8 +112,7 @@ class Capture:
             edges = [call.edge for name in names for call in self.calls[name]]
             return [*torch.autograd.grad(outputs, edges, v.to(outputs.dtype), retain_graph=True, allow_unused=True)]
 
-        # Outside autocast, which would multiply in half precision; the graph remembers its own casts.
-        with torch.autocast(outputs.device.type, enabled=False):
+        with full_precision(outputs):  # the graph remembers its own casts
             names = [name for name in self.layers if name in self.calls]
             try:
                 found = [back(vectors[0], names)] if names else []
@@ -126,13 +125,10 @@ class Capture:
             if not names:
                 return {}
             found += [back(v, names) for v in vectors[1:]]
-            calls = [(name, i, call.x) for name in names for i, call in enumerate(self.calls[name])]
-            plain = (
-                rows == len(outputs) and len(vectors) == 1 and all(self._plain(name, len(outputs)) for name in names)
-            )
-            known = all(self._key(*call, len(outputs)) in self.known for call in calls)
-            probes = None if plain or known else self._probes(back, vectors, found, names)
-            result, at = {}, 0
+            examples = len(outputs)
+            plain = rows == examples and len(vectors) == 1 and all(self._plain(name, examples) for name in names)
+            probes = None if plain or self._known(names, examples) else self._probes(back, vectors, found, names)
+            result, at, by_row = {}, 0, Layout((examples,), 0)
             for name in names:
                 inputs, gradients = [], []
                 for number, call in enumerate(self.calls[name]):
@@ -142,10 +138,11 @@ class Capture:
                         continue
                     if call.x._version != call.version:
                         raise ValueError(f"layer {name!r}: its input was changed in place after it was used")
-                    ds = [locations(self.layers[name], wide(part)) for part in ds if part is not None]
-                    mine = self._layout(name, number, call.x, probe, len(outputs))
-                    inputs.append(mine.arrange(patches(self.layers[name], wide(call.x), channels)))
-                    gradients.append(torch.stack([mine.arrange(gradient) for gradient in ds]))
+                    layer = self.layers[name]
+                    mine = by_row if plain else self._layout(name, number, call.x, probe, examples)
+                    inputs.append(mine.arrange(patches(layer, wide(call.x), channels)))
+                    ds = [mine.arrange(locations(layer, wide(part))) for part in ds if part is not None]
+                    gradients.append(ds[0][None] if len(ds) == 1 else torch.stack(ds))
                 if inputs:
                     result[name] = _joined(inputs, 1), _joined(gradients, 2)
         return result
@@ -185,6 +182,10 @@ class Capture:
             for probe, least in zip(probes, floor, strict=True)
         ]
 
+    def _known(self, names: list[str], examples: int) -> bool:
+        calls = ((name, i, call.x) for name in names for i, call in enumerate(self.calls[name]))
+        return all(self._key(*call, examples) in self.known for call in calls)
+
     @staticmethod
     def _key(name: str, number: int, x: Tensor, examples: int) -> Key:
         return name, number, x.shape, examples
@@ -194,7 +195,7 @@ class Capture:
         found = rows_of.layouts(x.shape[:-1] if linear else x.shape[: x.ndim - 3], examples)
         key = self._key(name, number, x, examples)
         told = self.known.get(key)
-        if told is None and found and probe is None:  # a plain call, or one without a gradient, where any will do
+        if told is None and found and probe is None:  # without a gradient, where any will do
             return found[0]
         if told is None and found and probe is not None:
             told = rows_of.choose(found, *probe)

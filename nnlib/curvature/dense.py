@@ -41,7 +41,7 @@ def layer_index(model: nn.Module, name: str) -> Tensor:
     >>> layer_index(nn.Sequential(nn.Linear(2, 2)), "0")
     tensor([0, 1, 4, 2, 3, 5])
     """
-    layer = chosen(model, [name])[name]
+    layer = chosen(dict(model.named_modules()), [name])[name]
     places, start = {}, 0
     for parameter in model.parameters():
         places[parameter] = torch.arange(start, start + parameter.numel(), device=parameter.device)

@@ -16,7 +16,7 @@ from nnlib.curvature.capture import Capture
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 from nnlib.curvature.layers import blocks, chosen, shared
 from nnlib.curvature.outputs import Output, finite, output_vectors, predictions
-from nnlib.curvature.passes import measuring, ordinary
+from nnlib.curvature.passes import full_precision, measuring, ordinary
 
 Parts = tuple[Tensor, ...]
 Means = dict[str, tuple[int, Parts]]  # examples and means by layer
@@ -141,7 +141,8 @@ def _passes(
 ) -> Iterator[tuple[int, dict[str, tuple[Tensor, Tensor]]]]:
     """Samples of each layer, from forward passes over pieces of x, with the number of examples in each."""
     _check(model, x, y, batch_size)
-    watched, tied = chosen(model, layers), shared(model)
+    modules = dict(model.named_modules())
+    watched, tied = chosen(modules, layers), shared(modules)
     for name in watched:
         if name in tied:
             others = ", ".join(map(repr, (other for other in blocks(model) if other not in tied))) or "none"
@@ -151,16 +152,19 @@ def _passes(
             )
     size = batch_size or len(x)
     generator = None
-    frozen = lambda p: not p.requires_grad and p.is_floating_point()  # noqa: E731
+    buffers, frozen = {}, {}
+    if not all(_plain(module) for module in modules.values()):
+        buffers = dict(model.named_buffers())
+        frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad and p.is_floating_point()}
     with measuring(model), Capture(model, watched) as capture, torch.enable_grad():
         for start in range(0, len(x), size):
-            part = ordinary(x[start : start + size])
+            part = ordinary(x[start : start + size] if size < len(x) else x)
             capture.clear()
             capture.on = True
             # BatchNorm's running statistics move in these copies, not in the model. Curvature does not ask who is
             # trained, so frozen parameters are trained here; the model's own stay as they are.
-            copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            copies |= {name: p.detach().requires_grad_() for name, p in model.named_parameters() if frozen(p)}
+            copies = {name: buffer.clone() for name, buffer in buffers.items()}
+            copies |= {name: p.detach().requires_grad_() for name, p in frozen.items()}
             outputs = predictions(functional_call(model, copies, (part,)) if copies else model(part), output)
             if not finite(outputs):
                 raise ValueError("the curvature is not finite: are the model's weights and x?")
@@ -172,8 +176,13 @@ def _passes(
             for name in watched:
                 if name not in samples:
                     raise ValueError(f"layer {name!r} {_absence(capture, name)}: leave it out of `layers`")
-            with torch.autocast(outputs.device.type, enabled=False):
+            with full_precision(outputs):
                 yield len(part), samples
+
+
+def _plain(module: nn.Module) -> bool:
+    """Whether a module has trained parameters alone, or nothing."""
+    return not module._buffers and all(p is None or p.requires_grad for p in module._parameters.values())
 
 
 def _absence(capture: Capture, name: str) -> str:
@@ -205,7 +214,8 @@ def eigenvalues(x: Tensor, ds: Tensor, basis: Eigenbasis) -> Tensor:
     """EKFAC's eigenvalues mean_b sum_k (Q_S' G_bk Q_A)^2, (out, in), from the same; G_bk = sum_t ds_kbt x_bt'."""
     x, ds = x @ basis.Q_A, ds @ basis.Q_S
     if x.shape[1] == 1:  # G_bk is an outer product, so its square is the product of the squares
-        return (ds[:, :, 0].square_().sum(0).T @ x[:, 0].square_()).div_(len(x))
+        x2, ds2 = x[:, 0].square_(), ds[:, :, 0].square_()
+        return ((ds2[0] if len(ds2) == 1 else ds2.sum(0)).T @ x2).div_(len(x))
     return sum((_squares(gradients, x) for gradients in ds), x.new_zeros(())) / len(x)
 
 

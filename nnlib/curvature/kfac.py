@@ -17,6 +17,7 @@ from nnlib.curvature.kronecker import Eigenbasis, NotPositiveDefinite
 from nnlib.curvature.observer import Observer
 from nnlib.curvature.options import check_choices, check_group, check_numbers, decaying_parameters, watched_layers
 from nnlib.curvature.outputs import Output, wide
+from nnlib.curvature.passes import full_precision
 from nnlib.curvature.running import RunningCurvature
 
 # What a copy of an optimiser has beside torch's own state.
@@ -183,7 +184,7 @@ class KFAC(torch.optim.Optimizer):
         if not groups:
             return loss
         self._refuse_non_finite(list(groups))
-        with torch.autocast(next(iter(groups)).device.type, enabled=False):
+        with full_precision(next(iter(groups))):
             self._update_curvature(groups)
             direction = {parameter: parameter.grad for parameter in groups}
             decaying = [p for p, group in groups.items() if self.decay and group["weight_decay"] and self._decays(p)]

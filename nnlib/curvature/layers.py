@@ -4,7 +4,7 @@ Those that compute s = W x for certain: ``nn.Linear`` and ``nn.Conv2d`` without 
 replaced the computation. Chapter: ``book/curvature.ipynb``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeGuard
 
 from torch import nn
@@ -22,25 +22,30 @@ def blocks(model: nn.Module) -> dict[str, Layer]:
     >>> list(blocks(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))))
     ['0', '2']
     """
-    return {name: layer for name, layer in model.named_modules() if _has_block(layer)}
+    return _with_block(dict(model.named_modules()))
 
 
-def chosen(model: nn.Module, names: Iterable[str] | None) -> dict[str, Layer]:
+def chosen(modules: Mapping[str, nn.Module], names: Iterable[str] | None) -> dict[str, Layer]:
     """All layers with a Kronecker block, or those of these names.
+
+    Args:
+        modules: All of a model, by name.
+        names: None for all.
 
     Raises:
         ValueError: for a name that the model does not have, a layer without a Kronecker block, or no name at all.
     """
     if names is None:
-        found = blocks(model)
+        found = _with_block(modules)
         if not found:
             raise ValueError("the model has no layer with a Kronecker block: nn.Linear or nn.Conv2d without groups")
         return found
-    layers, found = dict(model.named_modules()), {}
+    found = {}
     for name in listed("layers", names):
-        if name not in layers:
-            raise ValueError(f"the model has no layer {name!r}; with a Kronecker block are {', '.join(blocks(model))}")
-        layer = layers[name]
+        if name not in modules:
+            known = ", ".join(_with_block(modules))
+            raise ValueError(f"the model has no layer {name!r}; with a Kronecker block are {known}")
+        layer = modules[name]
         if not _has_block(layer):
             raise ValueError(f"layer {name!r} has no Kronecker block: {_refusal(layer)}")
         found[name] = layer
@@ -60,13 +65,13 @@ def listed(argument: str, names: Iterable[str]) -> list[str]:
     return list(names)
 
 
-def shared(model: nn.Module) -> dict[str, str]:
+def shared(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     """For each module with a parameter that another one has too (tied weights), the name of one such other."""
-    every = [p for module in model.modules() for p in {*module._parameters.values()} if p is not None]
+    every = [p for module in modules.values() for p in {*module._parameters.values()} if p is not None]
     if len(every) == len(set(every)):
         return {}
     owners: dict[nn.Parameter, list[str]] = {}
-    for name, module in model.named_modules():
+    for name, module in modules.items():
         for parameter in {parameter for parameter in module._parameters.values() if parameter is not None}:
             owners.setdefault(parameter, []).append(name)
     return {name: names[names[0] == name] for names in owners.values() if len(names) > 1 for name in names}
@@ -84,17 +89,22 @@ def unfit(layer: Layer, tied: str | None) -> str | None:
     return None
 
 
+def _with_block(modules: Mapping[str, nn.Module]) -> dict[str, Layer]:
+    return {name: layer for name, layer in modules.items() if _has_block(layer)}
+
+
 def _has_block(layer: nn.Module) -> TypeGuard[Layer]:
-    return _refusal(layer) is None
+    return isinstance(layer, (nn.Linear, nn.Conv2d)) and _refusal(layer) is None
 
 
 def _refusal(layer: nn.Module) -> str | None:
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         return f"{type(layer).__name__} is neither nn.Linear nor nn.Conv2d"
     kind = nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d
-    if any(getattr(type(layer), method, None) is not getattr(kind, method, None) for method in COMPUTING) or not set(
-        COMPUTING
-    ).isdisjoint(vars(layer)):
+    own = type(layer) is not kind and any(
+        getattr(type(layer), method, None) is not getattr(kind, method, None) for method in COMPUTING
+    )
+    if own or not vars(layer).keys().isdisjoint(COMPUTING):
         return f"{type(layer).__name__} computes its output in its own way"
     if is_lazy(layer.weight):
         return "its sizes are not known before it has run once"

@@ -20,7 +20,7 @@ from nnlib.curvature.factors import Means, Parts, average, eigenvalues, second_m
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 from nnlib.curvature.layers import Layer
 from nnlib.curvature.outputs import Output, finite, output_vectors, predictions, wide
-from nnlib.curvature.passes import Hook, watchable
+from nnlib.curvature.passes import Hook, full_precision, watchable
 
 Samples = dict[str, tuple[Tensor, Tensor]]  # inputs and gradients by layer
 Pass = tuple[int, dict[str, Parts], Samples]  # examples, A and S, samples
@@ -98,7 +98,7 @@ class Observer:
         if self.generator is None or self.generator.device != outputs.device:
             rank = distributed.get_rank(self.group) if self.group is not None else 0
             self.generator = torch.Generator(outputs.device).manual_seed(self.seed + rank)
-        with torch.autocast(outputs.device.type, enabled=False):
+        with full_precision(outputs):
             vectors = output_vectors(outputs, self.fisher, self.likelihood, None, self.generator)
             samples = capture.samples(outputs, vectors, rows=rows)
             found = {name: second_moments(*sample) for name, sample in samples.items()}

@@ -18,12 +18,13 @@ DECAYS = ("decoupled", "l2", None)
 
 def watched_layers(model: nn.Module, names: Iterable[str] | None, exclude: Iterable[str]) -> dict[str, Layer]:
     """Layers whose parameters are all trained, their own and of no other module; ``names`` alone, or all but some."""
-    tied, modules, out = shared(model), dict(model.named_modules()), listed("exclude", exclude)
+    modules, out = dict(model.named_modules()), listed("exclude", exclude)
+    tied = shared(modules)
     for name in out:
         if name not in modules:
             raise ValueError(f"exclude names {name!r}, which the model does not have: it has {', '.join(modules)}")
     found = {}
-    for name, layer in (blocks(model) if names is None else chosen(model, names)).items():
+    for name, layer in (blocks(model) if names is None else chosen(modules, names)).items():
         reason = unfit(layer, tied.get(name))
         if names is not None and reason is not None:
             raise ValueError(f"layers names {name!r}, which can't be preconditioned: {reason}")

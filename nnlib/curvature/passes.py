@@ -5,7 +5,7 @@ Chapter: ``book/curvature.ipynb``.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -58,6 +58,12 @@ def measuring(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         _quiet.reset(token)
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[Any]:
+    """Outside autocast, which would multiply in half precision. Where it is not on, nothing is done: that is faster."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def ordinary(x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def noisy_layers(model: nn.Module) -> dict[str, Layer]:
             f"{', '.join(outside) or 'the model has no such layer'}; BatchNorm's scale and shift can be frozen by "
             "requires_grad_(False)"
         )
-    tied = shared(model)
+    tied = shared(dict(model.named_modules()))
     reasons = {name: unfit(layer, tied.get(name)) for name, layer in layers.items()}
     if bad := [f"{name!r}: {reason}" for name, reason in reasons.items() if reason is not None]:
         raise ValueError(f"every layer needs a weight and bias of its own that are trained; {'; '.join(bad)}")
