@@ -124,13 +124,13 @@ class Capture:
                 found = [back(vectors[0], names)] if names else []
             if not names:
                 return {}
-            found += [back(v, names) for v in vectors[1:]]
-            examples = len(outputs)
-            plain = rows == examples and len(vectors) == 1 and all(self._plain(name, examples) for name in names)
+            found += [back(vectors[k], names) for k in range(1, vectors.shape[0])]
+            examples = outputs.shape[0]
+            plain = rows == examples and len(found) == 1 and self._plain(names, examples)
             probes = None if plain or self._known(names, examples) else self._probes(back, vectors, found, names)
             result, at, by_row = {}, 0, Layout((examples,), 0)
             for name in names:
-                inputs, gradients = [], []
+                layer, inputs, gradients = self.layers[name], [], []
                 for number, call in enumerate(self.calls[name]):
                     ds, probe = [gradient[at] for gradient in found], None if probes is None else probes[at]
                     at += 1
@@ -138,7 +138,6 @@ class Capture:
                         continue
                     if call.x._version != call.version:
                         raise ValueError(f"layer {name!r}: its input was changed in place after it was used")
-                    layer = self.layers[name]
                     mine = by_row if plain else self._layout(name, number, call.x, probe, examples)
                     inputs.append(mine.arrange(patches(layer, wide(call.x), channels)))
                     ds = [mine.arrange(locations(layer, wide(part))) for part in ds if part is not None]
@@ -147,14 +146,17 @@ class Capture:
                     result[name] = _joined(inputs, 1), _joined(gradients, 2)
         return result
 
-    def _plain(self, name: str, examples: int) -> bool:
-        """Whether a layer was called once, on one row an example, or one image.
+    def _plain(self, names: list[str], examples: int) -> bool:
+        """Whether each layer was called once, on one row an example, or one image.
 
         Then nothing is asked of the graph for a single vector, which would cost another backward pass. For several,
         examples that depend on each other would make the mean over them wrong.
         """
-        (x, *more), layer = [call.x for call in self.calls[name]], self.layers[name]
-        return not more and x.ndim == (2 if isinstance(layer, nn.Linear) else 4) and len(x) == examples
+        for name in names:
+            (call, *more), axes = self.calls[name], 2 if isinstance(self.layers[name], nn.Linear) else 4
+            if more or call.x.ndim != axes or call.x.shape[0] != examples:
+                return False
+        return True
 
     def _probes(
         self,

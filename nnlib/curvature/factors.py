@@ -150,15 +150,15 @@ def _passes(
                 f"layer {name!r} shares parameters with {tied[name]!r}: its gradient is the sum over both, which no "
                 f"block of its own describes; leave it out of `layers`, such as [{others}]"
             )
-    size = batch_size or len(x)
-    generator = None
+    B, generator = x.shape[0], None
+    size = batch_size or B
     buffers, frozen = {}, {}
     if not all(_plain(module) for module in modules.values()):
         buffers = dict(model.named_buffers())
         frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad and p.is_floating_point()}
     with measuring(model), Capture(model, watched) as capture, torch.enable_grad():
-        for start in range(0, len(x), size):
-            part = ordinary(x[start : start + size] if size < len(x) else x)
+        for start in range(0, B, size):
+            part = ordinary(x[start : start + size] if size < B else x)
             capture.clear()
             capture.on = True
             # BatchNorm's running statistics move in these copies, not in the model. Curvature does not ask who is
@@ -172,12 +172,12 @@ def _passes(
                 generator = torch.Generator(outputs.device).manual_seed(seed)
             targets = None if y is None else y[start : start + size]
             vectors = output_vectors(outputs, fisher, likelihood, targets, generator)
-            samples = capture.samples(outputs, vectors, rows=len(part), channels=channels)
+            samples = capture.samples(outputs, vectors, rows=part.shape[0], channels=channels)
             for name in watched:
                 if name not in samples:
                     raise ValueError(f"layer {name!r} {_absence(capture, name)}: leave it out of `layers`")
             with full_precision(outputs):
-                yield len(part), samples
+                yield part.shape[0], samples
 
 
 def _plain(module: nn.Module) -> bool:
@@ -207,7 +207,7 @@ def _check(model: nn.Module, x: Tensor, y: Tensor | None, batch_size: int | None
 def second_moments(x: Tensor, ds: Tensor) -> tuple[Tensor, Tensor]:
     """A layer's A and S from its inputs, (B, T, in), and its gradients by each output vector, (K, B, T, out)."""
     x_rows, ds_rows = x.flatten(0, 1), ds.flatten(0, 2)  # (B T, in), (K B T, out)
-    return (x_rows.T @ x_rows).div_(len(x_rows)), (ds_rows.T @ ds_rows).div_(len(x))
+    return (x_rows.T @ x_rows).div_(x_rows.shape[0]), (ds_rows.T @ ds_rows).div_(x.shape[0])
 
 
 def eigenvalues(x: Tensor, ds: Tensor, basis: Eigenbasis) -> Tensor:
@@ -215,7 +215,7 @@ def eigenvalues(x: Tensor, ds: Tensor, basis: Eigenbasis) -> Tensor:
     x, ds = x @ basis.Q_A, ds @ basis.Q_S
     if x.shape[1] == 1:  # G_bk is an outer product, so its square is the product of the squares
         x2, ds2 = x[:, 0].square_(), ds[:, :, 0].square_()
-        return ((ds2[0] if len(ds2) == 1 else ds2.sum(0)).T @ x2).div_(len(x))
+        return ((ds2[0] if ds2.shape[0] == 1 else ds2.sum(0)).T @ x2).div_(x.shape[0])
     return sum((_squares(gradients, x) for gradients in ds), x.new_zeros(())) / len(x)
 
 
@@ -230,4 +230,6 @@ def average(mean: Means, n: int, parts: Mapping[str, Parts]) -> None:
     """Average in parts of n examples; layers that a pass leaves out keep what they had."""
     for name, new in parts.items():
         m, old = mean.get(name, (0, new))
-        mean[name] = m + n, tuple(a.lerp(b, n / (m + n)) if m else b for a, b in zip(old, new, strict=True))
+        if m:
+            new = tuple(a.lerp(b, n / (m + n)) for a, b in zip(old, new, strict=True))
+        mean[name] = m + n, new

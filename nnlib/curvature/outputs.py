@@ -86,9 +86,10 @@ def output_vectors(
     f = f.reshape(len(f), -1, f.shape[-1])  # (B, T, C)
     if y is not None:
         y = y.reshape(f.shape[:2] if likelihood == "categorical" else f.shape)
-    vectors = _alone(f, fisher, likelihood, y, generator)  # (K, B, T, C)
+    exact = fisher in ("exact", "gauss_newton_exact")
+    vectors = _every(f, fisher, likelihood) if exact else _one(f, fisher, likelihood, y, generator)
     T = f.shape[1]
-    if T > 1 and fisher in ("exact", "gauss_newton_exact"):
+    if T > 1 and exact:
         spread = vectors.new_zeros(T, *vectors.shape)
         for t in range(T):
             spread[t, :, :, t] = vectors[:, :, t]
@@ -96,33 +97,35 @@ def output_vectors(
     return (vectors / T**0.5 if T > 1 else vectors).reshape(-1, *outputs.shape)
 
 
-def _alone(f: Tensor, fisher: str, likelihood: str, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
-    """The vectors of every single prediction, (K, B, T, C), K = 1 or C."""
-    eye = lambda: torch.eye(f.shape[2], dtype=f.dtype, device=f.device)  # noqa: E731
-    if fisher == "gauss_newton" or (fisher, likelihood) == ("sampled", "gaussian"):
-        return torch.randn(f.shape, generator=generator, dtype=f.dtype, device=f.device)[None]
-    if fisher == "gauss_newton_exact" or (fisher, likelihood) == ("exact", "gaussian"):
-        return eye()[:, None, None].expand(-1, *f.shape[:2], -1)  # (C, B, T, C)
-    if likelihood == "gaussian":
-        assert y is not None  # checked above
-        return (f - y)[None]
-    p = f.sigmoid() if likelihood == "bernoulli" else _softmax(f)
-    if likelihood == "bernoulli" and fisher == "exact":
-        return (p * (1 - p)).sqrt() * eye()[:, None, None]  # (C, B, T, C)
-    if fisher == "exact":
-        return p.movedim(2, 0).sqrt()[..., None] * (p - eye()[:, None, None])  # (C, B, T, C)
-    if fisher == "sampled":
-        draws = p.shape if likelihood == "bernoulli" else (*p.shape[:2], 1)
-        u = torch.rand(draws, generator=generator, dtype=p.dtype, device=p.device)
-        if likelihood == "bernoulli":
-            y = u < p
-        else:  # the inverse of the distribution function; in rounding the sum of p may end below u
-            y = torch.searchsorted(p.cumsum(2), u).clamp_(max=p.shape[2] - 1)[..., 0]
-    assert y is not None
+def _every(f: Tensor, fisher: str, likelihood: str) -> Tensor:
+    """The vectors of every single prediction for the exact kinds, (C, B, T, C)."""
+    e = torch.eye(f.shape[2], dtype=f.dtype, device=f.device)[:, None, None]  # (C, 1, 1, C)
+    if fisher == "gauss_newton_exact" or likelihood == "gaussian":
+        return e.expand(-1, *f.shape[:2], -1)
     if likelihood == "bernoulli":
-        return (p - y.to(p.dtype))[None]
-    y = y[..., None]
-    return p.scatter(2, y, p.gather(2, y) - 1)[None]  # p - e_y
+        p = f.sigmoid()
+        return (p * (1 - p)).sqrt() * e
+    p = _softmax(f)
+    return p.movedim(2, 0).sqrt()[..., None] * (p - e)
+
+
+def _one(f: Tensor, fisher: str, likelihood: str, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    """The vector of every single prediction for the other kinds, (B, T, C); for ``sampled``, y is drawn here."""
+    if fisher == "gauss_newton" or (fisher, likelihood) == ("sampled", "gaussian"):
+        return torch.randn(f.shape, generator=generator, dtype=f.dtype, device=f.device)
+    u = lambda *shape: torch.rand(shape, generator=generator, dtype=f.dtype, device=f.device)  # noqa: E731
+    if likelihood == "bernoulli":
+        p = f.sigmoid()
+        return p - (u(*p.shape) < p if y is None else y).to(p.dtype)
+    if likelihood == "categorical":
+        p = _softmax(f)
+        if y is None:  # the inverse of the distribution function; in rounding the sum of p may end below u
+            c = torch.searchsorted(p.cumsum(2), u(*p.shape[:2], 1)).clamp_(max=p.shape[2] - 1)
+        else:
+            c = y[..., None]  # (B, T, 1)
+        return p.scatter(2, c, p.gather(2, c) - 1)  # p - e_c
+    assert y is not None  # checked above
+    return f - y
 
 
 def _softmax(f: Tensor) -> Tensor:
