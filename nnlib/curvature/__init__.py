@@ -11,8 +11,9 @@ from nnlib.curvature.dense import (
     joint_weight,
     layer_index,
 )
+from nnlib.curvature.directions import NonFiniteGradient
 from nnlib.curvature.factors import factors, rescale
-from nnlib.curvature.kfac import KFAC, NonFiniteGradient
+from nnlib.curvature.kfac import KFAC
 from nnlib.curvature.kronecker import Cholesky, Eigenbasis, Kronecker, NotPositiveDefinite
 from nnlib.curvature.layers import blocks
 from nnlib.curvature.norms import gauss_newton_norm, jacobian_norm, kfac_norm

@@ -5,28 +5,24 @@ output and takes the gradients at the layers' outputs, before the loop's own ``l
 Papers: arXiv 1503.05671, 1602.01407, 1806.03884, 1810.12281. Chapter: ``book/curvature.ipynb``.
 """
 
-import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nnlib.curvature.directions import precondition, refuse_non_finite
 from nnlib.curvature.kronecker import Eigenbasis, NotPositiveDefinite
 from nnlib.curvature.observer import Observer
 from nnlib.curvature.options import check_choices, check_group, check_numbers, decaying_parameters, watched_layers
-from nnlib.curvature.outputs import Output, wide
+from nnlib.curvature.outputs import Output
 from nnlib.curvature.passes import full_precision
 from nnlib.curvature.running import RunningCurvature
 
 # What a copy of an optimiser has beside torch's own state.
 KEPT = ("inverse", "decay", "factor_decay", "kl_clip", "update_factors_every", "update_inverses_every", "steps")
 KEPT += ("fisher", "likelihood", "curvature", "fallback", "_decaying", "_observer", "_told")
-
-
-class NonFiniteGradient(ArithmeticError):
-    """The gradient of a parameter is infinite or not a number; the message names it."""
 
 
 class KFAC(torch.optim.Optimizer):
@@ -183,22 +179,22 @@ class KFAC(torch.optim.Optimizer):
         }
         if not groups:
             return loss
-        self._refuse_non_finite(list(groups))
+        gradients = {parameter: parameter.grad for parameter in groups}
+        refuse_non_finite(gradients, self._named, self.steps)
         with full_precision(next(iter(groups))):
             self._update_curvature(groups)
-            direction = {parameter: parameter.grad for parameter in groups}
             decaying = [p for p, group in groups.items() if self.decay and group["weight_decay"] and self._decays(p)]
             if self.decay == "l2":
-                direction |= {p: p.grad.add(p, alpha=groups[p]["weight_decay"]) for p in decaying}
-            self._precondition(direction, groups)
-            decoupled = set(decaying) if self.decay == "decoupled" else set()
+                gradients |= {p: p.grad.add(p, alpha=groups[p]["weight_decay"]) for p in decaying}
+            layers = self._observer.layers
+            self._tell(precondition(gradients, layers, self.curvature, groups, self.kl_clip))
             for group in self.param_groups:
-                mine = [parameter for parameter in group["params"] if parameter in groups]
-                shrinking = [parameter for parameter in mine if parameter in decoupled]
+                mine = [parameter for parameter, settings in groups.items() if settings is group]
+                shrinking = [p for p in decaying if groups[p] is group] if self.decay == "decoupled" else []
                 if shrinking:
                     torch._foreach_mul_(shrinking, 1 - group["lr"] * group["weight_decay"])  # pyright: ignore[reportPrivateImportUsage]
                 if mine:
-                    self._move(mine, [direction[parameter] for parameter in mine], group["lr"], group["momentum"])
+                    self._move(mine, [gradients[parameter] for parameter in mine], group["lr"], group["momentum"])
         self.steps += 1
         self._observer.due = self.steps % self.update_factors_every == 0
         return loss
@@ -207,11 +203,12 @@ class KFAC(torch.optim.Optimizer):
         blocks, samples = self._observer.collect()
         for name, block in blocks.items():
             self.curvature[name].update(block, self.factor_decay)
-        moving = {name: layer for name, layer in self._observer.layers.items() if layer.weight in groups}
-        if moving and all(self.curvature[name].factors is None for name in moving):
+        unseen = {name for name, mine in self.curvature.items() if mine.factors is None}
+        moving = [name for name, layer in self._observer.layers.items() if unseen and layer.weight in groups]
+        if moving and unseen.issuperset(moving):
             raise RuntimeError(
-                f"no statistics of layer {next(iter(moving))!r}, nor of any other: before a step, call the model "
-                "itself in training mode, with gradients enabled, and backpropagate from its (finite) outputs"
+                f"no statistics of layer {moving[0]!r}, nor of any other: before a step, call the model itself in "
+                "training mode, with gradients enabled, and backpropagate from its (finite) outputs"
             )
         for name, mine in self.curvature.items():
             due = self.steps % self.update_inverses_every == 0 or mine.inverse is None
@@ -220,47 +217,18 @@ class KFAC(torch.optim.Optimizer):
                     mine.invert(self.inverse, self._group(name)["damping"])
                 except NotPositiveDefinite as error:
                     raise NotPositiveDefinite(f"layer {name!r} at step {self.steps}: {error}") from None
-        if self.inverse == "ekfac":
+        if self.inverse == "ekfac" and self._observer.due:
             bases = {
                 name: mine.inverse for name, mine in self.curvature.items() if isinstance(mine.inverse, Eigenbasis)
             }
             for name, values in self._observer.eigenvalues(samples, bases).items():
                 self.curvature[name].rescale(values, self.factor_decay)
 
-    def _precondition(self, direction: dict[Tensor, Tensor], groups: dict[Tensor, dict[str, Any]]) -> None:
-        """Replace the gradients of the layers with factors by nu U; other layers keep theirs, which is SGD."""
-        moved: list[Tensor] = []
-        products: dict[float, list[Tensor]] = {}  # <U, grad> by learning rate
-        for name, layer in self._observer.layers.items():
-            parts = [p for p in (layer.weight, layer.bias) if p is not None]
-            if not any(p in direction for p in parts):
-                continue
-            if self.curvature[name].inverse is None or not all(p in direction for p in parts):
-                self._tell(name)
-                continue
-            grad = wide(direction[layer.weight]).flatten(1)  # (out, in)
-            if layer.bias is not None:
-                grad = torch.cat([grad, wide(direction[layer.bias])[:, None]], 1)  # (out, in + 1)
-            U = self.curvature[name].solve(grad, groups[layer.weight]["damping"])
-            if self.kl_clip is not None:
-                products.setdefault(groups[layer.weight]["lr"], []).append((U * grad).sum())
-            if layer.bias is not None:
-                direction[layer.bias], U = U[:, -1].to(layer.bias.dtype), U[:, :-1]
-            direction[layer.weight] = U.reshape(layer.weight.shape).to(layer.weight.dtype)
-            moved += parts
-        if self.kl_clip is not None and moved:
-            squared = torch.stack([lr**2 * torch.stack(found).sum() for lr, found in products.items()]).sum()
-            nu = (self.kl_clip / squared).sqrt().clamp(max=1)
-            for parameter in moved:
-                direction[parameter] = direction[parameter] * nu.to(parameter.dtype)
-
-    def _tell(self, name: str) -> None:
-        if name not in self._told:
-            self._told.add(name)
-            why = "no pass has brought statistics of it (not called, or behind a re-entrant checkpoint)"
-            if self.curvature[name].inverse is not None:
-                why = "only a part of its parameters has a gradient"
-            warnings.warn(f"layer {name!r} is trained by SGD for now: {why}", stacklevel=4)
+    def _tell(self, kept: Mapping[str, str]) -> None:
+        for name, why in kept.items():
+            if name not in self._told:
+                self._told.add(name)
+                warnings.warn(f"layer {name!r} is trained by SGD for now: {why}", stacklevel=5)
 
     def _move(self, parameters: list[Tensor], directions: list[Tensor], lr: float, momentum: float) -> None:
         if momentum:
@@ -289,21 +257,6 @@ class KFAC(torch.optim.Optimizer):
         """The settings of a layer: those of the first group, unless its weight has been put into another one."""
         weight = self._observer.layers[name].weight
         return next((g for g in self.param_groups if any(p is weight for p in g["params"])), self.param_groups[0])
-
-    def _refuse_non_finite(self, parameters: list[Tensor]) -> None:
-        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if not any(grad.is_sparse for grad in grads):
-            norms = torch._foreach_norm(grads)  # pyright: ignore[reportPrivateImportUsage]
-            if math.isfinite(torch.stack(norms).sum().item()):  # one look, so one wait on a GPU
-                return
-        for name, parameter in self._named():
-            if parameter.grad is not None and parameter.grad.is_sparse:
-                raise ValueError(f"the gradient of {name} is sparse, which K-FAC does not take: make it dense")
-            if parameter.grad is not None and not parameter.grad.isfinite().all():
-                raise NonFiniteGradient(
-                    f"the gradient of {name} is not finite at step {self.steps}: lower the learning rate or raise the "
-                    "damping"
-                )
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs to be the same run bit for bit: also factors, inverses and the generator."""

@@ -183,8 +183,9 @@ class Eigenbasis:
         if damping < 0:
             raise ValueError(f"damping must not be negative: got {damping}")
         values = self.values + damping
-        if not (values > 0).all():
-            raise NotPositiveDefinite(f"the smallest eigenvalue is {values.min().item():g}: raise the damping")
+        smallest = values.min().item()  # NaN where one is
+        if not smallest > 0:
+            raise NotPositiveDefinite(f"the smallest eigenvalue is {smallest:g}: raise the damping")
         return values
 
 
