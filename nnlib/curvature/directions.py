@@ -50,7 +50,7 @@ def precondition(
     groups: Mapping[Tensor, dict[str, Any]],
     kl_clip: float | None,
 ) -> dict[str, str]:
-    """Replace the gradients of the layers with factors by nu U.
+    """Replace the gradients of the layers with factors by nu U, in single precision at least.
 
     Args:
         gradients: By parameter; changed here.
@@ -82,13 +82,13 @@ def precondition(
             if kl_clip is not None:
                 products.setdefault(groups[weight]["lr"], []).append((U * grad).sum())
             if bias is not None:
-                gradients[bias], U = U[:, -1].to(bias.dtype), U[:, :-1]
+                gradients[bias], U = U[:, -1], U[:, :-1]
                 moved.append(bias)
-            gradients[weight] = U.reshape(weight.shape).to(weight.dtype)
+            gradients[weight] = U.reshape(weight.shape)
             moved.append(weight)
     if kl_clip is not None and moved:
         squared = torch.stack([lr**2 * torch.stack(found).sum() for lr, found in products.items()]).sum()
         nu = (kl_clip / squared).sqrt().clamp(max=1)
         for parameter in moved:
-            gradients[parameter] = gradients[parameter] * nu.to(parameter.dtype)
+            gradients[parameter] = gradients[parameter] * nu
     return kept

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnlib.curvature.outputs import finite
+
 
 class NotPositiveDefinite(ValueError):
     """A factor or an eigenvalue that must be positive is not."""
@@ -37,7 +39,7 @@ class Kronecker:
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in), the shape of the matrices it acts on."""
-        return len(self.S), len(self.A)
+        return self.S.shape[0], self.A.shape[0]
 
     def dense(self) -> Tensor:
         """The matrix itself, (out in, out in)."""
@@ -64,7 +66,8 @@ class Kronecker:
         """
         if damping < 0:
             raise ValueError(f"damping must not be negative: got {damping}")
-        mean_A, mean_S = self.A.trace().item() / len(self.A), self.S.trace().item() / len(self.S)
+        out, width = self.shape
+        mean_A, mean_S = self.A.trace().item() / width, self.S.trace().item() / out
         pi = (mean_A / mean_S) ** 0.5 if mean_A > 0 and mean_S > 0 else 1.0
         return Kronecker(_shifted(self.A, pi * damping**0.5), _shifted(self.S, damping**0.5 / pi))
 
@@ -201,7 +204,7 @@ def _normal(like: Tensor, shape: tuple[int, ...], generator: torch.Generator) ->
 
 def _cholesky(M: Tensor, name: str) -> Tensor:
     L, info = torch.linalg.cholesky_ex(M)
-    if info.item() != 0 or not math.isfinite(L.diagonal().sum().item()):
+    if info.item() != 0 or not math.isfinite(L.trace().item()):
         raise NotPositiveDefinite(
             f"the factor {name}, {len(M)} x {len(M)}, is not positive definite: raise the damping"
         )
@@ -209,7 +212,7 @@ def _cholesky(M: Tensor, name: str) -> Tensor:
 
 
 def _eigen(M: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    if not M.isfinite().all():
+    if not finite(M):
         raise NotPositiveDefinite(f"the factor {name}, {len(M)} x {len(M)}, has entries that are not finite")
     values, Q = torch.linalg.eigh(M)
     rounding = len(M) * torch.finfo(M.dtype).eps * values.abs().max()

@@ -58,11 +58,11 @@ class RunningCurvature:
             self.inverse, self.rescaled = self.factors.eigen(), 0
 
     def solve(self, grad: Tensor, damping: float) -> Tensor:
-        """The preconditioned gradient, (out, in)."""
+        """The preconditioned gradient, (out, in), in the precision of the inverse."""
         if isinstance(self.inverse, Kronecker):
-            return self.inverse.matvec(grad.to(self.inverse.A.dtype)).to(grad.dtype)
+            return self.inverse.matvec(grad.to(self.inverse.A.dtype))
         assert self.inverse is not None
-        return self.inverse.solve(grad.to(self.inverse.values.dtype), damping).to(grad.dtype)
+        return self.inverse.solve(grad.to(self.inverse.values.dtype), damping)
 
     def state(self) -> dict[str, Any]:
         """As nested dicts of tensors and numbers."""
