@@ -75,7 +75,7 @@ def precondition(
         elif dW is None or (bias is not None and db is None):
             kept[name] = "only a part of its parameters has a gradient"
         else:
-            grad = wide(dW).flatten(1)  # (out, in)
+            grad = wide(dW if dW.ndim == 2 else dW.flatten(1))  # (out, in)
             if db is not None:
                 grad = torch.cat([grad, wide(db)[:, None]], 1)  # (out, in + 1)
             U = mine.solve(grad, groups[weight]["damping"])
@@ -84,7 +84,7 @@ def precondition(
             if bias is not None:
                 gradients[bias], U = U[:, -1], U[:, :-1]
                 moved.append(bias)
-            gradients[weight] = U.reshape(weight.shape)
+            gradients[weight] = U if dW.ndim == 2 else U.reshape(dW.shape)
             moved.append(weight)
     if kl_clip is not None and moved:
         squared = torch.stack([lr**2 * torch.stack(found).sum() for lr, found in products.items()]).sum()

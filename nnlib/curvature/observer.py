@@ -76,14 +76,14 @@ class Observer:
                 observer.group = parallel.process_group
 
         def after(module: nn.Module, args: Any, output: Any) -> None:
-            if capture.on and (observer := me()) is not None:
+            if (observer := me()) is not None:
                 observer._observe(capture, output, rows[0])
             capture.on = False
             capture.clear()
 
         handles = [
             self.model.register_forward_pre_hook(Hook(before), with_kwargs=True),
-            self.model.register_forward_hook(Hook(after)),
+            self.model.register_forward_hook(Hook(after, capture)),
         ]
         weakref.finalize(self, _remove, capture, handles)
         if "torch._dynamo" in sys.modules:
