@@ -87,11 +87,12 @@ class Capture:
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """What the last pass brought to each layer: its inputs and the gradients at its outputs.
 
-        The inputs have a last column for the bias, where there is one. T is the number of locations: 1 for vectors,
-        positions of a sequence, positions of a convolution's output. For convolutions ``in`` is channels * height *
-        width of the kernel, in the order of ``weight.flatten(1)``; with ``channels`` it is the channels alone, and
-        every pixel of the padded input is a location, weighted by how many patches see it; the bias column then stands
-        for 1 / (number of offsets), so that the offsets together see it once.
+        The inputs have a last column for the bias, where there is one. T is the number of locations: positions of a
+        sequence, positions of a convolution's output; where there is one alone, this axis is left out. For
+        convolutions ``in`` is channels * height * width of the kernel, in the order of ``weight.flatten(1)``; with
+        ``channels`` it is the channels alone, and every pixel of the padded input is a location, weighted by how many
+        patches see it; the bias column then stands for 1 / (number of offsets), so that the offsets together see it
+        once.
 
         Args:
             outputs: Of the network, shape (B, ..., C), with its graph; the graph is kept.
@@ -100,8 +101,8 @@ class Capture:
             channels: See above.
 
         Returns:
-            By layer, inputs (B, T, in) and gradients (K, B, T, out). Layers that were not called, have no influence on
-            the outputs, or are barred by a checkpoint are left out.
+            By layer, inputs (B, T, in) or (B, in) and gradients (K, B, T, out) or (K, B, out). Layers that were not
+            called, have no influence on the outputs, or are barred by a checkpoint are left out.
 
         Raises:
             ValueError: for a layer whose input can't be told apart into the examples, or was changed in place.
@@ -128,7 +129,7 @@ class Capture:
             examples = outputs.shape[0]
             plain = rows == examples and len(found) == 1 and self._plain(names, examples)
             probes = None if plain or self._known(names, examples) else self._probes(back, vectors, found, names)
-            result, at, by_row = {}, 0, Layout((examples,), 0)
+            result, at = {}, 0
             for name in names:
                 layer, inputs, gradients = self.layers[name], [], []
                 for number, call in enumerate(self.calls[name]):
@@ -138,12 +139,16 @@ class Capture:
                         continue
                     if call.x._version != call.version:
                         raise ValueError(f"layer {name!r}: its input was changed in place after it was used")
-                    mine = by_row if plain else self._layout(name, number, call.x, probe, examples)
-                    inputs.append(mine.arrange(patches(layer, wide(call.x), channels)))
-                    ds = [mine.arrange(locations(layer, wide(part))) for part in ds if part is not None]
+                    x = patches(layer, wide(call.x), channels)
+                    ds = [locations(layer, wide(part)) for part in ds if part is not None]
+                    if not plain:
+                        arrange = self._layout(name, number, call.x, probe, examples).arrange
+                        x, ds = arrange(x), [arrange(part) for part in ds]
+                    inputs.append(x)
                     gradients.append(ds[0][None] if len(ds) == 1 else torch.stack(ds))
                 if inputs:
-                    result[name] = _joined(inputs, 1), _joined(gradients, 2)
+                    x, ds = _joined(inputs, 1), _joined(gradients, 2)
+                    result[name] = (x[:, 0], ds[:, :, 0]) if x.ndim == 3 and x.shape[1] == 1 else (x, ds)
         return result
 
     def _plain(self, names: list[str], examples: int) -> bool:

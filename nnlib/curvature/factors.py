@@ -205,18 +205,21 @@ def _check(model: nn.Module, x: Tensor, y: Tensor | None, batch_size: int | None
 
 
 def second_moments(x: Tensor, ds: Tensor) -> tuple[Tensor, Tensor]:
-    """A layer's A and S from its inputs, (B, T, in), and its gradients by each output vector, (K, B, T, out)."""
-    x_rows, ds_rows = x.flatten(0, 1), ds.flatten(0, 2)  # (B T, in), (K B T, out)
+    """A layer's A and S from its inputs, (B, T, in), and its gradients by each output vector, (K, B, T, out).
+
+    Without locations, (B, in) and (K, B, out).
+    """
+    x_rows, ds_rows = x.flatten(0, -2), ds.flatten(0, -2)  # (B T, in), (K B T, out)
     return (x_rows.T @ x_rows).div_(x_rows.shape[0]), (ds_rows.T @ ds_rows).div_(x.shape[0])
 
 
 def eigenvalues(x: Tensor, ds: Tensor, basis: Eigenbasis) -> Tensor:
     """EKFAC's eigenvalues mean_b sum_k (Q_S' G_bk Q_A)^2, (out, in), from the same; G_bk = sum_t ds_kbt x_bt'."""
-    x, ds = x @ basis.Q_A, ds @ basis.Q_S
-    if x.shape[1] == 1:  # G_bk is an outer product, so its square is the product of the squares
-        x2, ds2 = x[:, 0].square_(), ds[:, :, 0].square_()
-        return ((ds2[0] if ds2.shape[0] == 1 else ds2.sum(0)).T @ x2).div_(x.shape[0])
-    return sum((_squares(gradients, x) for gradients in ds), x.new_zeros(())) / len(x)
+    B, x, ds = x.shape[0], x @ basis.Q_A, ds @ basis.Q_S
+    if x.ndim == 2:  # G_bk is an outer product, so its square is the product of the squares
+        x2, ds2 = x.square_(), ds.square_()
+        return ((ds2[0] if ds2.shape[0] == 1 else ds2.sum(0)).T @ x2).div_(B)
+    return sum((_squares(gradients, x) for gradients in ds), x.new_zeros(())) / B
 
 
 def _squares(ds: Tensor, x: Tensor) -> Tensor:

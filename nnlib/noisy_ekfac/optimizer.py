@@ -178,8 +178,8 @@ class NoisyOptimizer:
                 # By their squares: factors of finite numbers may be infinite, and then have no eigenvalues.
                 self._refuse_non_finite(f"the square of an input of layer {name!r}", x.square().sum())
                 self._refuse_non_finite(f"the square of a Fisher statistic of layer {name!r}", ds.square().sum())
-                single = x.shape[1] == 1 and len(ds) == 1
-                self.posteriors[name].observe(Rows(x[:, 0], ds[0, :, 0]) if single else Locations(x, ds))
+                single = x.ndim == 2 and len(ds) == 1
+                self.posteriors[name].observe(Rows(x, ds[0]) if single else Locations(x, ds))
         moves, squared = {}, 0.0
         for name, q in self.posteriors.items():
             gradient, weights, noise = (torch.stack(part) for part in zip(*since.draws[name], strict=True))

@@ -43,7 +43,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Locations:
-    """Examples with T locations (convolutions, sequences): x, (B, T, in), and ds, (K, B, T, out)."""
+    """Examples with T locations (convolutions, sequences): x, (B, T, in), and ds, (K, B, T, out); or without T."""
 
     x: Tensor
     ds: Tensor
