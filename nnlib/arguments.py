@@ -229,6 +229,21 @@ def _tensors(shape: str, sizes: dict[str, int] | None, named: dict[str, Any], ki
     return known
 
 
+def function(**named: Any) -> None:
+    """What can be called: a function, a module or None, but no class, whose call makes an object of it.
+
+    Raises:
+        TypeError: one is a class, as ``nn.MSELoss`` in the place of ``nn.MSELoss()``, or can't be called.
+
+    >>> function(loss=torch.nn.MSELoss)
+    Traceback (most recent call last):
+    TypeError: loss must be a function, not a class: got <class 'torch.nn.modules.loss.MSELoss'>
+    """
+    for name, value in named.items():
+        if isinstance(value, type) or not (callable(value) or value is None):
+            raise TypeError(f"{name} must be a function, not a class: got {shown(value)}")
+
+
 def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator of its own from a seed, a whole number from 0 to 2^63 - 1.
 

@@ -8,13 +8,14 @@ Papers: arXiv 1811.12565, 1903.05779. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnlib.arguments import real, whole, within
+from nnlib.arguments import labels, real, typed, whole, within
 
 LOG_TWO_PI = math.log(2 * math.pi)
 Device = torch.device | str | None
@@ -35,6 +36,7 @@ class Likelihood(Protocol):
         ...
 
 
+@typed
 class Gaussian(nn.Module):
     """y ~ N(outputs, variance I): fixed noise, or learnt as softplus(s)^2 by the gradient of the loss.
 
@@ -50,8 +52,9 @@ class Gaussian(nn.Module):
         dtype: Of the variance.
 
     Raises:
-        ValueError: for a variance that is not positive and finite in ``dtype``, a negative floor, or a floor of fixed
-            noise.
+        TypeError: for what is no number or no boolean.
+        ValueError: for a variance, or a floor, whose inverse is not positive and finite in ``dtype``, a negative floor,
+            or a floor of fixed noise.
 
     Chapter: ``book/noisy_ekfac.ipynb``.
 
@@ -80,8 +83,10 @@ class Gaussian(nn.Module):
         dtype = dtype or torch.get_default_dtype()
         raw = torch.tensor(softplus_inverse(variance**0.5), device=device, dtype=dtype)
         self.floor = floor
-        if not math.isfinite(functional.softplus(raw) ** -2):
-            raise ValueError(f"variance must have a finite inverse in {dtype}: got {variance}")
+        lowest = torch.tensor(softplus_inverse(floor), dtype=dtype, device="cpu") if floor else raw
+        for name, value, s in (("variance", variance, raw), ("floor", floor, lowest)):
+            if not 0 < functional.softplus(s) ** -2 < math.inf:
+                raise ValueError(f"{name} must have a positive and finite inverse in {dtype}: got {value}")
         if learnt:
             self.raw = nn.Parameter(raw)
         else:
@@ -99,6 +104,7 @@ class Gaussian(nn.Module):
         """The precision of each particle's noise, (particles,): the same for all."""
         return self.precision.detach().expand(particles)
 
+    @typed
     def log_prob(self, outputs: Tensor, y: Tensor, precision: Tensor | None = None) -> Tensor:
         """log p(y | outputs), summed over output dimensions.
 
@@ -111,7 +117,8 @@ class Gaussian(nn.Module):
             (..., n).
 
         Raises:
-            ValueError: where y does not have the shape of the last two dimensions of ``outputs``.
+            TypeError: where one is no tensor of floating-point numbers.
+            ValueError: where y does not have the shape of the last two dimensions of ``outputs``, or one is empty.
         """
         same_shape(outputs, y, len(self.copies))
         p = self.precision if precision is None else precision
@@ -126,6 +133,7 @@ class Gaussian(nn.Module):
         """Fixed and learnt noise learn nothing beside the gradient."""
 
 
+@typed
 class GammaGaussian(Gaussian):
     """y ~ N(outputs, I / p) with an unknown precision p ~ Gamma(shape, rate), whose posterior has a closed form.
 
@@ -139,14 +147,16 @@ class GammaGaussian(Gaussian):
         shape: Of the prior, positive.
         rate: Of the prior, positive.
         outputs: C, number of outputs, which n C of the shape counts: others are refused.
-        copies: Leading shape of the targets, ``(*copies, n, C)``: a precision for each of several models side by side.
+        copies: Leading shape of the targets, ``(*copies, n, C)``, positive: a precision for each of several models
+            side by side.
         decay: Of the running average of the rate, in [0, 1).
         device: Where it lives.
         dtype: Of the rate.
 
     Raises:
-        ValueError: for arguments out of range, and from ``observe`` for outputs or targets that are not finite, which
-            would stay in the rate for ever.
+        TypeError: for what is no number.
+        ValueError: for arguments out of range, or rate / shape that is 0 or infinite; and from ``observe`` for outputs
+            or targets that are not finite, which would stay in the rate for ever.
 
     Source: arXiv 1811.12565, section 5.1 (prior Gamma(6, 6)). Chapter: ``book/noisy_ekfac.ipynb``.
 
@@ -165,7 +175,7 @@ class GammaGaussian(Gaussian):
         shape: float = 6.0,
         rate: float = 6.0,
         outputs: int = 1,
-        copies: tuple[int, ...] = (),
+        copies: Sequence[int] = (),
         decay: float = 0.99,
         device: Device = None,
         dtype: torch.dtype | None = None,
@@ -173,18 +183,23 @@ class GammaGaussian(Gaussian):
         whole(1, n_data=n_data, outputs=outputs)
         within("(0, inf)", shape=shape, rate=rate)
         within("[0, 1)", decay=decay)
+        for n in copies:
+            whole(1, copies=n)
+        if not 0 < rate / shape < math.inf:
+            raise ValueError(f"rate / shape must be positive and finite: got rate={rate} and shape={shape}")
         super().__init__(rate / shape, device=device, dtype=dtype)
-        self.n_data, self.outputs, self.copies, self.decay = n_data, outputs, copies, decay
+        self.n_data, self.outputs, self.copies, self.decay = n_data, outputs, tuple(copies), decay
         self.prior = shape, rate
         self.shape = shape + n_data * outputs / 2
         # Before anything was seen, the rate that keeps the prior's mean.
-        self.register_buffer("rate", self.raw.new_full(copies, self.shape * rate / shape))
+        self.register_buffer("rate", self.raw.new_full(self.copies, self.shape * rate / shape))
 
     @property
     def precision(self) -> Tensor:
         """E[p] = shape / rate, of the shape of ``copies``: a scalar where there are none."""
         return self.shape / self.rate
 
+    @typed
     def precisions(self, particles: int, generator: torch.Generator | None = None) -> Tensor:
         """A draw of p for each particle, ``(particles, *copies)``: Gamma quantiles of uniform draws of the generator.
 
@@ -195,9 +210,10 @@ class GammaGaussian(Gaussian):
         quantiles = gamma_quantile(u, self.shape).to(self.rate)
         return quantiles.view(particles, *(1 for _ in self.copies)) / self.rate
 
+    @typed
     def log_prob(self, outputs: Tensor, y: Tensor, precision: Tensor | None = None) -> Tensor:
         """log p(y | outputs, precision), or its mean over q(precision) where none is given: see :class:`Gaussian`."""
-        self._columns(y)
+        self._fits(outputs, y)
         if precision is not None:
             return super().log_prob(outputs, y, precision)
         # E log p = digamma(shape) - log rate takes the place of log E p.
@@ -205,20 +221,25 @@ class GammaGaussian(Gaussian):
         told = super().log_prob(outputs, y, self.precision[..., None])
         return told + 0.5 * y.shape[-1] * (torch.digamma(shape) - shape.log())
 
+    @typed
     @torch.no_grad()
     def observe(self, outputs: Tensor, y: Tensor) -> None:
         """Move the rate towards rate_0 + n E|y - f|^2 / 2, the mean taken over particles and the batch."""
-        same_shape(outputs, y, len(self.copies))
-        self._columns(y)
+        self._fits(outputs, y)
         real("...", outputs=outputs, y=y)
         squared = (outputs - y).square().sum(-1)  # (..., *copies, n)
         particles = range(squared.ndim - 1 - len(self.copies))
         mean_square = squared.mean((*particles, squared.ndim - 1))
         self.rate.lerp_(self.prior[1] + self.n_data * mean_square / 2, 1 - self.decay)
 
-    def _columns(self, y: Tensor) -> None:
-        if y.shape[-1] != self.outputs:
-            raise ValueError(f"this noise counts outputs={self.outputs} columns: got targets {tuple(y.shape)}")
+    def _fits(self, outputs: Tensor, y: Tensor) -> None:
+        same_shape(outputs, y, len(self.copies))
+        expected = (*self.copies, y.shape[-2], self.outputs)
+        if y.shape != expected:
+            raise ValueError(
+                f"y and outputs must have shape {expected}, as copies={self.copies} and outputs={self.outputs} of this "
+                f"noise say: got {tuple(y.shape)}"
+            )
 
     def kl(self) -> Tensor:
         """KL[Gamma(shape, rate) || prior], of the shape of ``copies``."""
@@ -244,14 +265,16 @@ class Categorical(nn.Module):
         """1: the Fisher matrix of the outputs needs no other scale."""
         return 1.0
 
+    @typed
     def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """log softmax(outputs)_y, (..., n), for outputs (..., n, C) and classes (n,)."""
-        if outputs.ndim < 2 or y.shape != outputs.shape[-2:-1] or y.dtype != torch.int64:
-            n = outputs.shape[-2] if outputs.ndim > 1 else "(n, C)"
-            raise ValueError(f"y must be {n} classes, int64: got {y.dtype} of shape {tuple(y.shape)}")
-        if not bool(((y >= 0) & (y < outputs.shape[-1])).all()):
-            raise ValueError(f"classes must be from 0 to {outputs.shape[-1] - 1}: got {int(y.min())} to {int(y.max())}")
-        index = y[:, None].expand(*outputs.shape[:-1], 1)
+        """log softmax(outputs)_y, (..., n), for outputs (..., n, C) and classes (n,).
+
+        Raises:
+            TypeError: where outputs are no floating-point numbers, or classes no whole ones.
+            ValueError: where the shapes do not fit, one is empty, or a class is not from 0 to C - 1.
+        """
+        check_classes(outputs, y, finite=False)
+        index = y.long()[:, None].expand(*outputs.shape[:-1], 1)
         return outputs.log_softmax(-1).gather(-1, index)[..., 0]
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -289,13 +312,33 @@ def gamma_quantile(u: Tensor, shape: float) -> Tensor:
 
 
 def same_shape(outputs: Tensor, y: Tensor, copies: int = 0) -> None:
-    """Refuse targets (n,) beside outputs (n, 1), whose difference would silently be (n, n).
+    """Refuse targets (n,) beside outputs (n, 1), whose difference would silently be (n, n); only shapes are looked at.
 
     Args:
         outputs: (..., n, C).
         y: (n, C), with so many leading dimensions more as there are copies.
         copies: See above.
     """
+    real("...", finite=False, outputs=outputs, y=y)
+    if outputs.ndim < 2 + copies:
+        raise ValueError(f"outputs must have shape (..., n, C), {2 + copies} axes or more: got {tuple(outputs.shape)}")
     expected = outputs.shape[-2 - copies :]
     if expected != y.shape:
-        raise ValueError(f"targets must have the shape of the outputs, {tuple(expected)}: got {tuple(y.shape)}")
+        raise ValueError(f"y must have the shape of the outputs, {tuple(expected)}: got {tuple(y.shape)}")
+
+
+def check_classes(outputs: Tensor, y: Tensor, name: str = "outputs", *, finite: bool = True) -> None:
+    """Refuse what are no scores (..., n, C) with a class from 0 to C - 1 for each row, (n,).
+
+    Args:
+        outputs: The scores.
+        y: The classes.
+        name: What the caller calls the scores.
+        finite: Whether scores that are not finite are refused.
+    """
+    scores: dict[str, Any] = {name: outputs}
+    real("...", finite=finite, **scores)
+    if outputs.ndim < 2 or y.shape != outputs.shape[-2:-1]:
+        wanted, found = "must have shapes (..., n, C) and (n,)", f"{tuple(outputs.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"{name} and y {wanted}: got {found}")
+    labels(outputs.shape[-1], "n", y=y)

@@ -11,20 +11,28 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from nnlib.arguments import whole, within
+from nnlib.arguments import function, real, seeded, typed, whole, within
 from nnlib.bayes.likelihoods import Device
 
+# Of a logarithm of a standard deviation: e^80, its square, is still a number in single precision.
+LOG_SD = "[-40, 40]"
 
+
+@typed
 class MeanFieldLinear(nn.Module):
     """S linear maps at once, W_s = mean + exp(rho) * noise_s, the bias as last column.
 
     Args:
         in_features: Inputs.
         out_features: Outputs.
-        rho: Logarithm of the standard deviations at the start.
+        rho: Logarithm of the standard deviations at the start, in [-40, 40].
         seed: Of the means, which are Glorot's uniform ones; those of the biases are zero.
         device: Where the parameters live.
         dtype: Of the parameters.
+
+    Raises:
+        TypeError: for what is no number.
+        ValueError: for arguments out of range, and from a forward pass for inputs of another shape.
 
     Source: arXiv 1505.05424, section 3.2. Chapter: ``book/noisy_ekfac.ipynb``.
 
@@ -45,8 +53,9 @@ class MeanFieldLinear(nn.Module):
     ):
         super().__init__()
         whole(1, in_features=in_features, out_features=out_features)
+        within(LOG_SD, rho=rho)
         bound = (6 / (in_features + out_features)) ** 0.5
-        generator = torch.Generator("cpu").manual_seed(seed)
+        generator = seeded(seed)
         # Drawn on the CPU in double precision: the same seed is the same network on every device and in every dtype.
         W = torch.rand(out_features, in_features, generator=generator, dtype=torch.float64, device="cpu")
         mean = torch.cat([bound * (2 * W - 1), torch.zeros(out_features, 1, dtype=W.dtype, device="cpu")], 1)
@@ -54,9 +63,14 @@ class MeanFieldLinear(nn.Module):
         self.mean = nn.Parameter(mean)  # (out, in + 1)
         self.rho = nn.Parameter(torch.full_like(mean, rho))
 
+    @typed
     def forward(self, x: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
         """(n, in) or (S, n, in) -> (S, n, out); sample s has the same weights for all n inputs."""
         whole(1, samples=samples)
+        *lead, n_in = x.shape or (0,)
+        if n_in != self.mean.shape[1] - 1 or len(lead) not in (1, 2) or lead[:-1] not in ([], [samples]):
+            wanted = f"(n, {self.mean.shape[1] - 1}), or so for each of {samples} samples"
+            raise ValueError(f"x must have shape {wanted}: got {tuple(x.shape)}")
         shape = (samples, *self.mean.shape)
         noise = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         W = self.mean + self.rho.exp() * noise  # (S, out, in + 1)
@@ -64,22 +78,25 @@ class MeanFieldLinear(nn.Module):
 
     def kl(self, prior_variance: float = 1.0) -> Tensor:
         """KL[q || N(0, prior_variance I)], the exact sum over all weights, a scalar."""
-        return mean_field_kl(self.mean, (2 * self.rho).exp(), prior_variance)
+        within("(0, inf)", prior_variance=prior_variance)
+        return weights_kl(self.mean, (2 * self.rho).exp(), prior_variance)
 
 
+@typed
 class MeanFieldMLP(nn.Module):
     """A multilayer perceptron of :class:`MeanFieldLinear` layers.
 
     Args:
         sizes: Inputs, hidden units, outputs: at least two positive integers.
         activation: Between the layers.
-        rho: Logarithm of the standard deviations at the start.
+        rho: Logarithm of the standard deviations at the start, in [-40, 40].
         seed: Of the means.
         device: Where the parameters live.
         dtype: Of the parameters.
 
     Raises:
-        ValueError: for sizes that are fewer than two or not positive.
+        TypeError: for what is no number, no sequence of them, or no function.
+        ValueError: for sizes that are fewer than two or not positive, or another number out of its range.
 
     Chapter: ``book/noisy_ekfac.ipynb``.
 
@@ -100,8 +117,9 @@ class MeanFieldMLP(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"sizes must be at least two positive integers, inputs to outputs: got {list(sizes)}")
+        layer_sizes(sizes)
+        function(activation=activation)
+        whole(0, seed=seed)
         self.activation = activation
         self.layers = nn.ModuleList(
             MeanFieldLinear(n_in, n_out, rho=rho, seed=1000 * seed + i, device=device, dtype=dtype)
@@ -109,7 +127,7 @@ class MeanFieldMLP(nn.Module):
         )
 
     def forward(self, x: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """(n, in) -> (S, n, out)."""
+        """(n, in) or (S, n, in) -> (S, n, out)."""
         for i, layer in enumerate(self.layers):
             x = layer(x if i == 0 else self.activation(x), samples, generator)
         return x
@@ -120,17 +138,42 @@ class MeanFieldMLP(nn.Module):
         return torch.stack([layer.kl(prior_variance) for layer in layers]).sum()
 
 
+@typed
 def mean_field_kl(mean: Tensor, variance: Tensor, prior_variance: float) -> Tensor:
     """sum 1/2 (variance / v + mean^2 / v - 1 - log(variance / v)), v = prior_variance: KL to N(0, v I), a scalar.
 
     The sum over *all* weights, not their mean: a loss per example adds ``kl / n_data``.
 
+    Args:
+        mean: (...).
+        variance: (...), not negative: where one is 0 the KL is infinite.
+        prior_variance: v, positive.
+
     Raises:
-        ValueError: for a prior variance that is not positive and finite.
+        TypeError: for what is no tensor of floating-point numbers, or no number.
+        ValueError: for two shapes, numbers that are not finite or out of range.
 
     >>> float(mean_field_kl(torch.zeros(4), torch.ones(4), 1.0))
     0.0
     """
+    real("...", mean=mean, variance=variance)
+    if mean.shape != variance.shape:
+        raise ValueError(f"mean and variance must have one shape: got {tuple(mean.shape)} and {tuple(variance.shape)}")
+    if variance.min() < 0:
+        raise ValueError(f"variance must not be negative: got {variance.min().item():g}")
     within("(0, inf)", prior_variance=prior_variance)
+    return weights_kl(mean, variance, prior_variance)
+
+
+def weights_kl(mean: Tensor, variance: Tensor, prior_variance: float) -> Tensor:
+    """The same within a loss: what a layer holds is not looked at."""
     ratio = variance / prior_variance
     return 0.5 * (ratio + mean.square() / prior_variance - 1 - ratio.log()).sum()
+
+
+def layer_sizes(sizes: Sequence[int]) -> None:
+    """Refuse what are not two or more positive whole numbers."""
+    if len(sizes) < 2:
+        raise ValueError(f"sizes must be at least two positive integers, inputs to outputs: got {list(sizes)}")
+    for size in sizes:
+        whole(1, sizes=size)

@@ -5,7 +5,8 @@ deviation. Every function here takes outputs and targets *in those units* and ``
 data's own units: root mean squared errors are multiplied by ``scale``, and ``log(scale)`` is subtracted from log
 densities for each output, by the change of variables. Probabilities (coverage, calibration) need no scale. The log
 likelihood is, for each point, the log of the *mean of densities* over particles; then the mean over points. Predictions
-or targets that are not finite are refused by name (ValueError), as are shapes that do not fit, and no examples at all.
+or targets that are not finite are refused by name (ValueError), as are shapes that do not fit, no examples at all, and
+(TypeError) what is no tensor of floating-point numbers; classes may be of any whole type.
 Papers: arXiv 1811.12565, 1903.05779. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
@@ -15,12 +16,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnlib.arguments import real, whole, within
-from nnlib.bayes.likelihoods import LOG_TWO_PI, same_shape
+from nnlib.arguments import real, typed, whole, within
+from nnlib.bayes.likelihoods import LOG_TWO_PI, check_classes, same_shape
 
 LEVELS = tuple(i / 10 for i in range(1, 10))
 
 
+@typed
 def rmse(outputs: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
     """Root mean squared error of the mean over particles, a scalar.
 
@@ -36,6 +38,7 @@ def rmse(outputs: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
     return scale * (outputs.mean(0) - y).square().sum(-1).mean().sqrt()
 
 
+@typed
 def log_likelihood(outputs: Tensor, y: Tensor, precision: Tensor | float, scale: float = 1.0) -> Tensor:
     """Mean over points of log (1/P) sum_p N(y; f_p, 1 / precision_p), as a density in the data's own units.
 
@@ -56,6 +59,7 @@ def log_likelihood(outputs: Tensor, y: Tensor, precision: Tensor | float, scale:
     return (logs.logsumexp(0) - math.log(len(outputs))).mean() - C * math.log(scale)
 
 
+@typed
 def probability_below(outputs: Tensor, y: Tensor, precision: Tensor | float) -> Tensor:
     """Where in its predictive distribution does each target lie? P(Y <= y), (n, C): uniform where calibrated.
 
@@ -69,6 +73,7 @@ def probability_below(outputs: Tensor, y: Tensor, precision: Tensor | float) -> 
     return torch.special.ndtr(z).mean(0)
 
 
+@typed
 def coverage(outputs: Tensor, y: Tensor, precision: Tensor | float, level: float = 0.9) -> Tensor:
     """Share of targets within the central interval that should hold ``level`` of them, a scalar.
 
@@ -78,20 +83,32 @@ def coverage(outputs: Tensor, y: Tensor, precision: Tensor | float, level: float
     >>> float(coverage(torch.zeros(1, 3, 1), torch.tensor([[0.0], [1.6], [1.7]]), 1.0))  # the interval ends at 1.645
     0.6666666865348816
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1: got {level}")
+    within("(0, 1)", level=level)
     u = probability_below(outputs, y, precision)
     return ((u - 0.5).abs() <= level / 2).to(u.dtype).mean()
 
 
+@typed
 def calibration_error(
     outputs: Tensor, y: Tensor, precision: Tensor | float, levels: Sequence[float] = LEVELS
 ) -> Tensor:
-    """Mean over levels of |coverage - level|, a scalar in [0, 1]."""
+    """Mean over levels of |coverage - level|, a scalar in [0, 1].
+
+    Args:
+        outputs: (P, n, C).
+        y: (n, C).
+        precision: One number or (P,).
+        levels: At least one, each in (0, 1).
+    """
+    if not len(levels):
+        raise ValueError("levels must be one number or more in (0, 1): got none")
+    for level in levels:
+        within("(0, 1)", levels=level)
     gaps = [(coverage(outputs, y, precision, level) - level).abs() for level in levels]
     return torch.stack(gaps).mean()
 
 
+@typed
 def regression_metrics(outputs: Tensor, y: Tensor, precision: Tensor | float, scale: float = 1.0) -> dict[str, float]:
     """``rmse``, ``log_likelihood``, ``coverage`` of the 90 % interval and ``calibration_error``, by name."""
     return {
@@ -102,6 +119,7 @@ def regression_metrics(outputs: Tensor, y: Tensor, precision: Tensor | float, sc
     }
 
 
+@typed
 def expected_calibration_error(probabilities: Tensor, y: Tensor, bins: int = 15) -> Tensor:
     """Mean over examples of |accuracy - confidence| within equal bins of the confidence, a scalar.
 
@@ -119,8 +137,8 @@ def expected_calibration_error(probabilities: Tensor, y: Tensor, bins: int = 15)
     0.0
     """
     whole(1, bins=bins)
-    _check_classes("probabilities", probabilities, y)
-    real("...", probabilities=probabilities)
+    real("n classes", probabilities=probabilities)
+    check_classes(probabilities, y, "probabilities")
     off = (probabilities.sum(1) - 1).abs().max().item()
     if probabilities.min() < 0 or off > 8 * probabilities.shape[1] * torch.finfo(probabilities.dtype).eps + 1e-6:
         raise ValueError(
@@ -133,6 +151,7 @@ def expected_calibration_error(probabilities: Tensor, y: Tensor, bins: int = 15)
     return sums.abs().sum() / len(y)
 
 
+@typed
 def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
     """``accuracy``, ``log_likelihood``, ``calibration_error``, ``brier`` of the mean of *probabilities* over particles.
 
@@ -145,12 +164,9 @@ def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
     >>> classification_metrics(torch.zeros(2, 3, 2), torch.tensor([0, 0, 1]))["brier"]
     0.5
     """
-    if logits.ndim != 3 or not len(logits) or y.shape != logits.shape[1:2]:
-        raise ValueError(
-            f"logits must have shape (P, n, classes) and y (n,): got {tuple(logits.shape)} and {tuple(y.shape)}"
-        )
-    real("...", logits=logits)
-    _check_classes("logits", logits[0], y)
+    real("P n classes", logits=logits)
+    check_classes(logits, y, "logits")
+    y = y.long()
     # By logarithms: the probability of a class that every network thinks impossible may be zero in single precision.
     logs = logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))  # (n, classes)
     p = logs.exp()
@@ -165,27 +181,21 @@ def classification_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
 
 def _precision(outputs: Tensor, precision: Tensor | float) -> Tensor:
     """As (P, 1) or (1, 1)."""
+    if isinstance(precision, Tensor) and precision.numel() != 1:
+        real("P", precision=precision)
+        if len(precision) != len(outputs):
+            wanted = f"one number, or one for each of the {len(outputs)} particles of outputs"
+            raise ValueError(f"precision must be {wanted}: got {len(precision)}")
+    else:
+        within("(0, inf)", precision=precision)
     p = torch.as_tensor(precision, dtype=outputs.dtype, device=outputs.device).reshape(-1, 1)
     if not ((p > 0) & p.isfinite()).all():
         raise ValueError(f"precision must be positive and finite: got {p.min().item():g} to {p.max().item():g}")
-    if len(p) not in (1, len(outputs)):
-        raise ValueError(f"precision must be one number or one for each of {len(outputs)} particles: got {len(p)}")
     return p
 
 
 def _check(outputs: Tensor, y: Tensor, scale: float) -> None:
-    if outputs.ndim != 3 or not outputs.numel():
-        raise ValueError(f"outputs must have shape (particles, n, outputs), none 0: got {tuple(outputs.shape)}")
+    real("P n C", outputs=outputs)
     same_shape(outputs, y)
-    real("...", outputs=outputs, y=y)
+    real("...", y=y)
     within("(0, inf)", scale=scale)
-
-
-def _check_classes(name: str, scores: Tensor, y: Tensor) -> None:
-    """Scores (n, classes) and classes (n,) that fit."""
-    if scores.ndim != 2 or not scores.numel() or y.shape != scores.shape[:1] or y.dtype != torch.int64:
-        raise ValueError(
-            f"{name} must be (n, classes) and y (n,), int64: got {tuple(scores.shape)}, {tuple(y.shape)}, {y.dtype}"
-        )
-    if int(y.min()) < 0 or int(y.max()) >= scores.shape[1]:
-        raise ValueError(f"y must be classes from 0 to {scores.shape[1] - 1}: got {int(y.min())} to {int(y.max())}")

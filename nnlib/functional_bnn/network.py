@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nnlib.arguments import whole, within
-from nnlib.bayes import mean_field_kl
+from nnlib.bayes.mean_field import weights_kl
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -110,4 +110,4 @@ class StochasticMLP(nn.Module):
         """KL[q(w) ‖ N(0, prior_sd² I)], exact, summed over all weights: what weight-space VI penalises."""
         within("(0, inf)", prior_sd=prior_sd)
         pairs = zip(self.means, self.log_sds, strict=True)
-        return torch.stack([mean_field_kl(mean, (2 * log_sd).exp(), prior_sd**2) for mean, log_sd in pairs]).sum()
+        return torch.stack([weights_kl(mean, (2 * log_sd).exp(), prior_sd**2) for mean, log_sd in pairs]).sum()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnlib.arguments import labels, one_of, real, seeded, whole, within
+from nnlib.arguments import function, labels, one_of, real, seeded, whole, within
 
 F64 = torch.float64
 
@@ -102,3 +102,11 @@ def test_a_seed_gives_its_own_generator_and_no_other_number_does():
     for seed in (-1, 2.5, 2**63):
         with pytest.raises(ValueError, match="seed must be a whole number from 0"):
             seeded(seed)
+
+
+@pytest.mark.parametrize("value", [torch.nn.MSELoss, object, 3, [], "relu"])
+def test_what_makes_an_object_or_nothing_when_it_is_called_is_no_function(value):
+    """Breaks if a class passes: it can be called, and then a module comes in the place of a loss."""
+    function(loss=torch.nn.MSELoss(), step=len, none=None, short=lambda x: x)
+    with pytest.raises(TypeError, match="loss must be a function, not a class: got "):
+        function(loss=value)

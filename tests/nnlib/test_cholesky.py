@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnlib.cholesky import cholesky
+from nnlib.cholesky import NotPositiveDefinite, cholesky
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -16,6 +16,17 @@ def test_the_root_squared_is_the_matrix(dtype, scale):
     L = cholesky(M, "never")
     assert torch.equal(L, L.tril())
     torch.testing.assert_close(L @ L.mT, M)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_units_of_the_coordinates_do_not_decide(dtype):
+    """D M D has the root D L. Breaks if every pivot is held against the largest entry, as of features in microns."""
+    M = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=dtype)
+    units = torch.tensor([1e6, 1e-6], dtype=dtype)
+    L = cholesky(units[:, None] * M * units, "never")
+    torch.testing.assert_close(L / units[:, None], cholesky(M, "never"))
+    with pytest.raises(NotPositiveDefinite):
+        cholesky(units[:, None] * torch.ones(2, 2, dtype=dtype) * units, "no root")
 
 
 SINGULAR = {

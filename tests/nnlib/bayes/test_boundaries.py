@@ -87,39 +87,50 @@ REFUSED = {
     "floor nan": (lambda: bayes.Gaussian(1.0, learnt=True, floor=NAN), "floor must be a number in .0, inf"),
     "floor of fixed noise": (lambda: bayes.Gaussian(1.0, floor=0.1), "floor is of learnt noise"),
     "no data": (lambda: bayes.GammaGaussian(0), "n_data must be a whole number"),
-    "half an example": (lambda: bayes.GammaGaussian(2.5), "n_data must be a whole number"),
+    "half an example": (lambda: bayes.GammaGaussian(2.5), "n_data must be int: got 2.5"),
     "shape": (lambda: bayes.GammaGaussian(5, shape=-1.0), "shape must be a number in .0, inf"),
     "rate": (lambda: bayes.GammaGaussian(5, rate=INF), "rate must be a number in .0, inf"),
     "decay 1": (lambda: bayes.GammaGaussian(5, decay=1.0), r"decay must be a number in \[0, 1\)"),
-    "columns": (lambda: bayes.GammaGaussian(5).observe(torch.zeros(5, 3), torch.zeros(5, 3)), "outputs=1 columns"),
+    "columns": (lambda: bayes.GammaGaussian(5).observe(torch.zeros(5, 3), torch.zeros(5, 3)), "outputs=1"),
     "columns of a loss": (lambda: bayes.GammaGaussian(5).loss(torch.zeros(5, 3), torch.zeros(5, 3)), "outputs=1"),
     "no particles": (lambda: bayes.GammaGaussian(5).precisions(0), "particles must be a whole number"),
     "observe nan": (lambda: bayes.GammaGaussian(5).observe(NANS, ONE[0]), "outputs must hold finite numbers"),
     "observe no example": (lambda: bayes.GammaGaussian(5).observe(ONE[:, :0], ONE[0, :0]), "outputs must have shape"),
-    "class 4 of 4": (lambda: bayes.Categorical().loss(logits, classes + 1), "from 0 to 3: got 1 to 4"),
+    "class 4 of 4": (lambda: bayes.Categorical().loss(logits, classes + 1), "y must hold labels from 0 to 3: got 4"),
     "class -1": (lambda: bayes.Categorical().loss(logits, classes - 1), "from 0 to 3: got -1"),
-    "bool classes": (lambda: bayes.Categorical().loss(logits, classes > 0), "int64: got torch.bool"),
-    "float classes": (lambda: bayes.Categorical().loss(logits, classes / 1), "int64: got torch.float32"),
+    "bool classes": (lambda: bayes.Categorical().loss(logits, classes > 0), "y must be a tensor of whole numbers: got"),
+    "float classes": (
+        lambda: bayes.Categorical().loss(logits, classes / 1),
+        "y must be a tensor of whole numbers: got",
+    ),
     "coverage of nan": (lambda: bayes.coverage(NANS, ONE[0], 1.0), "outputs must hold finite numbers"),
     "calibration of nan": (lambda: bayes.calibration_error(NANS, ONE[0], 1.0), "outputs must hold finite numbers"),
     "rmse of inf": (lambda: bayes.rmse(ONE * INF, ONE[0]), "outputs must hold finite numbers"),
     "targets nan": (lambda: bayes.log_likelihood(ONE, NANS[0], 1.0), "y must hold finite numbers"),
     "0 particles": (lambda: bayes.log_likelihood(ONE[:0], ONE[0], 1.0), r"outputs must have shape .* \(0, 3, 1\)"),
     "0 points": (lambda: bayes.rmse(ONE[:, :0], ONE[0, :0]), "outputs must have shape"),
-    "precision -1": (lambda: bayes.coverage(ONE, ONE[0], -1.0), "precision must be positive"),
-    "precision inf": (lambda: bayes.coverage(ONE, ONE[0], INF), "precision must be positive and finite"),
+    "precision -1": (lambda: bayes.coverage(ONE, ONE[0], -1.0), "precision must be a number in .0, inf"),
+    "precision inf": (lambda: bayes.coverage(ONE, ONE[0], INF), "precision must be a number in .0, inf"),
+    "precision of an overflow": (
+        lambda: bayes.coverage(ONE, ONE[0], 1e300),
+        "precision must be positive and finite: got inf",
+    ),
     "scale 0": (lambda: bayes.rmse(ONE, ONE[0], 0.0), "scale must be a number in .0, inf"),
     "scale inf": (lambda: bayes.log_likelihood(ONE, ONE[0], 1.0, INF), "scale must be a number in .0, inf"),
-    "scale a string": (lambda: bayes.rmse(ONE, ONE[0], "2"), "scale must be a number"),
-    "level 90": (lambda: bayes.coverage(ONE, ONE[0], 1.0, 90), "level must lie between 0 and 1"),
+    "scale a string": (lambda: bayes.rmse(ONE, ONE[0], "2"), "scale must be float: got '2'"),
+    "level 90": (lambda: bayes.coverage(ONE, ONE[0], 1.0, 90), r"level must be a number in .0, 1\): got 90"),
+    "no level": (lambda: bayes.calibration_error(ONE, ONE[0], 1.0, []), "levels must be one number or more"),
     "ece of logits": (lambda: bayes.expected_calibration_error(torch.randn(3, 4) * 5, classes), "are these logits"),
     "ece of nan": (
         lambda: bayes.expected_calibration_error(logits[0] * NAN, classes),
         "probabilities must hold finite numbers",
     ),
     "ece, class 4 of 4": (lambda: bayes.expected_calibration_error(logits[0] + 0.25, classes + 1), "from 0 to 3"),
-    "ece of none": (lambda: bayes.expected_calibration_error(logits[0, :0], classes[:0]), "must be"),
-    "ece, half a bin": (lambda: bayes.expected_calibration_error(logits[0] + 0.25, classes, 0.5), "bins must be"),
+    "ece of none": (
+        lambda: bayes.expected_calibration_error(logits[0, :0], classes[:0]),
+        "probabilities must have shape",
+    ),
+    "ece, half a bin": (lambda: bayes.expected_calibration_error(logits[0] + 0.25, classes, 0.5), "bins must be int"),
     "classes nan": (lambda: bayes.classification_metrics(logits * NAN, classes), "logits must hold finite numbers"),
     "classes inf": (lambda: bayes.classification_metrics(logits + INF, classes), "logits must hold finite numbers"),
     "classes -1": (lambda: bayes.classification_metrics(logits, classes - 1), "from 0 to 3: got -1"),
@@ -133,14 +144,65 @@ REFUSED = {
         "prior_variance must be a number in .0, inf",
     ),
     "linear nan": (lambda: bayes.LinearGaussian(eye * NAN, eye[0], 1.0, 1.0), "X must hold finite numbers"),
+    "linear, too large": (lambda: bayes.LinearGaussian(1e30 * eye, eye[0], 1.0, 1.0).mean, "X and the variances"),
     "singular": (lambda: bayes.gaussian_kl(eye[0], 0 * eye, eye[0], eye), "covariance must be positive definite"),
     "indefinite": (lambda: bayes.gaussian_kl(eye[0], eye, eye[0], -eye), "prior_covariance must be positive definite"),
-    "kl of nan": (lambda: bayes.gaussian_kl(eye[0], NAN * eye, eye[0], eye), "covariance must be positive definite"),
-    "kl of shapes": (lambda: bayes.gaussian_kl(eye[0], torch.eye(3), eye[0], eye), r"must be \(n, n\)"),
+    "kl of nan": (lambda: bayes.gaussian_kl(eye[0], NAN * eye, eye[0], eye), "covariance must hold finite numbers"),
+    "kl of shapes": (
+        lambda: bayes.gaussian_kl(eye[0], torch.eye(3), eye[0], eye),
+        r"covariances \(n, n\), all of one n: got mean",
+    ),
     "weights' prior": (lambda: bayes.mean_field_kl(eye, eye, -1.0), "prior_variance must be a number in .0, inf"),
     "layer without inputs": (lambda: bayes.MeanFieldLinear(0, 2), "in_features must be a whole number"),
     "no function": (lambda: bayes.MeanFieldLinear(2, 2)(eye, 0), "samples must be a whole number"),
 }
+
+
+HEADS = {
+    "Gaussian": (lambda: bayes.Gaussian(), ONE, ONE[0]),
+    "GammaGaussian": (lambda: bayes.GammaGaussian(5), ONE, ONE[0]),
+    "Categorical": (lambda: bayes.Categorical(), logits, classes),
+}
+SHAPES = {
+    "y of another length": lambda outputs, y: (outputs, y[:2]),
+    "an axis less": lambda outputs, y: (outputs[0, 0], y[0]),
+    "y a vector or a column": lambda outputs, y: (outputs, y[:, 0] if y.ndim == 2 else y[:, None]),
+    "no example": lambda outputs, y: (outputs[:, :0], y[:0]),
+    "no output": lambda outputs, y: (outputs[..., :0], y[..., :0]),
+    "whole outputs": lambda outputs, y: (outputs.long(), y),
+    "a list": lambda outputs, y: (outputs, y.tolist()),
+    "complex targets": lambda outputs, y: (outputs, y.to(torch.complex64)),
+    "no targets": lambda outputs, y: (outputs, None),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize("head", HEADS)
+def test_what_has_no_loss_is_refused_by_name(head, case):
+    """Values pass, as NaN of a diverging network must; shapes and types do not: they would be broadcast."""
+    make, outputs, y = HEADS[head]
+    for ask in (make().loss, make().log_prob):
+        with pytest.raises((ValueError, TypeError), match=r"\b(outputs|y) .*must have|\b(outputs|y) must be"):
+            ask(*SHAPES[case](outputs, y))
+        assert ask(outputs * NAN, y).isnan().all()
+
+
+@pytest.mark.parametrize("whole", [torch.uint8, torch.int16, torch.int32])
+def test_classes_may_be_of_any_whole_type(whole):
+    """Breaks where a narrow type is taken for a mask, or gather and one_hot are handed one."""
+    y = classes.to(whole)
+    assert torch.equal(bayes.Categorical().loss(logits, y), bayes.Categorical().loss(logits, classes))
+    assert bayes.classification_metrics(logits, y) == bayes.classification_metrics(logits, classes)
+
+
+@pytest.mark.parametrize(
+    "x", [eye[0], eye[:, :1], torch.zeros(3, 2, 2), torch.zeros(1, 4, 2, 2), torch.zeros(()), None]
+)
+@pytest.mark.parametrize("layer", [bayes.MeanFieldLinear(2, 3), bayes.MeanFieldMLP([2, 3])])
+def test_inputs_of_another_shape_are_refused_by_layers(layer, x):
+    """Two samples. Breaks where three inputs for each of other samples are broadcast, or torch speaks of mat1."""
+    with pytest.raises((ValueError, TypeError), match=r"x must (have shape \(n, 2\)|be Tensor)"):
+        layer(x, 2)
 
 
 @pytest.mark.parametrize("case", REFUSED)
