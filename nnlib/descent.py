@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from nnlib.arguments import function, shown, typed, whole, within
 from nnlib.modes import NonFiniteLoss
 
 # Steps between two looks at the loss: free on the CPU, elsewhere each look makes the program wait for the device.
@@ -30,6 +31,7 @@ class Part(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
+@typed
 class Checkpoint:
     """A file that holds everything that changes during a descent, so that a resumed one is the same one.
 
@@ -39,14 +41,26 @@ class Checkpoint:
         path: The file; its folder is made.
         every: Steps between two saves.
         asked: What the run was asked for; a file that was made for anything else is refused.
-        parts: By name, networks, optimisers, schedules, generators, and whatever has ``state_dict``.
+        parts: By name, networks, optimisers, schedules, generators, and whatever has ``state_dict`` and
+            ``load_state_dict``.
+
+    Raises:
+        TypeError: for a part whose state can't be saved and loaded, by its name.
+        ValueError: for a path that is a folder, or fewer than one step between two saves.
     """
 
     def __init__(
         self, path: str | os.PathLike, *, every: int = 1000, asked: Any = None, **parts: Part | torch.Generator
     ):
-        if every < 1:
-            raise ValueError(f"every must be at least one step: got {every}")
+        whole(1, every=every)
+        if Path(path).is_dir():
+            raise ValueError(f"path must be that of a file: got the folder {str(path)!r}")
+        for name, part in parts.items():
+            methods = [getattr(part, method, None) for method in ("state_dict", "load_state_dict")]
+            if isinstance(part, type) or not (isinstance(part, torch.Generator) or all(map(callable, methods))):
+                raise TypeError(
+                    f"{name} must be a generator, or have state_dict and load_state_dict: got {shown(part)}"
+                )
         self.path, self.every, self.asked, self.parts = Path(path), every, asked, parts
 
     def save(self, step: int, stopped: bool = False) -> None:
@@ -101,6 +115,7 @@ class Checkpoint:
         return state["step"], state["stopped"]
 
 
+@typed
 def descend(
     loss: Callable[[], Tensor],
     optimizer: Optimizer,
@@ -116,10 +131,10 @@ def descend(
     """Take optimiser steps down a loss.
 
     Args:
-        loss: Computes a fresh loss, a scalar; draws its own batch.
+        loss: Computes a fresh loss, a tensor of one number; draws its own batch.
         optimizer: Any torch optimiser.
         steps: Total number of steps, those of a checkpoint included.
-        clip: Largest norm of the gradient over all of the optimiser's parameters, or None.
+        clip: Largest norm of the gradient over all of the optimiser's parameters, positive, or None.
         schedule: Its ``step`` is called after each step.
         after: Called after each step with its number, from 1, and its loss, detached; training ends where it returns
             True.
@@ -132,7 +147,9 @@ def descend(
 
     Raises:
         NonFiniteLoss: at the first step whose loss is infinite or not a number, naming it.
-        ValueError: for a negative number of steps, or a checkpoint that has already taken more.
+        TypeError: for a loss that is no function, or that does not return a tensor of one number.
+        ValueError: for a negative number of steps, a clip that is not positive, or a checkpoint that has already taken
+            more.
 
     Chapter: all.
 
@@ -140,8 +157,10 @@ def descend(
     >>> descend(lambda: x.square().sum(), torch.optim.SGD([x], lr=0.25), 3), x.item()
     (3, 0.25)
     """
-    if steps < 0:
-        raise ValueError(f"the number of steps must not be negative: got {steps}")
+    function(loss=loss, after=after)
+    whole(0, steps=steps)
+    if clip is not None:
+        within("(0, inf)", clip=clip)
     step, stopped = checkpoint.load() if checkpoint is not None else (0, False)
     if checkpoint is not None and step > steps:
         raise ValueError(f"checkpoint {checkpoint.path} has taken {step} steps, more than the {steps} asked for")
@@ -149,10 +168,10 @@ def descend(
     unseen: list[Tensor] = []  # losses not yet looked at
     bar = tqdm(initial=step, total=steps, disable=None if progress is None else not progress)
     while step < steps and not stopped:
-        value = loss()
+        value = one_number(loss())
         unseen.append(value.detach())
         if len(unseen) == LOOK_EVERY.get(value.device.type, 100):  # before it spoils the weights
-            refuse_non_finite(unseen, step + 1)
+            _refuse_non_finite(unseen, step + 1)
             unseen.clear()
         optimizer.zero_grad()
         value.backward()
@@ -165,7 +184,7 @@ def descend(
         bar.update()
         saving = checkpoint is not None and (step % checkpoint.every == 0 or step == steps)
         if unseen and (saving or step in look_at or step == steps):
-            refuse_non_finite(unseen, step)
+            _refuse_non_finite(unseen, step)
             unseen.clear()
         if after is not None:
             stopped = bool(after(step, value.detach()))
@@ -175,7 +194,14 @@ def descend(
     return step
 
 
-def refuse_non_finite(losses: list[Tensor], last_step: int) -> None:
+def one_number(loss: Any) -> Tensor:
+    """What a loss has returned; refused where it is no tensor of one number."""
+    if not (isinstance(loss, Tensor) and loss.numel() == 1):
+        raise TypeError(f"loss must return a tensor of one number, as a mean over the batch: got {shown(loss)}")
+    return loss
+
+
+def _refuse_non_finite(losses: list[Tensor], last_step: int) -> None:
     """Raise at the first of these losses that is not finite; they end with that of ``last_step``."""
     values = torch.stack(losses).cpu()
     bad = (~values.isfinite()).nonzero()

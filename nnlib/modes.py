@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from nnlib.arguments import typed
+
 
 class NonFiniteLoss(ArithmeticError):
     """A loss became infinite or not a number; ``step`` is the first step (from 1) at which it did."""
@@ -14,6 +16,7 @@ class NonFiniteLoss(ArithmeticError):
         self.step = step
 
 
+@typed
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode, and afterwards each of its modules in the mode it was in.

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nnlib.descent import Checkpoint, descend
+from nnlib.arguments import function, one_of, seeded, typed, whole, within
+from nnlib.descent import Checkpoint, descend, one_number
 from nnlib.modes import evaluating
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+SPLITS = ("train", "validation", "test")
 
 
 class Split(NamedTuple):
@@ -31,6 +33,7 @@ class Split(NamedTuple):
         return Split(*(t.to(device, dtype if t.is_floating_point() else None) for t in self))
 
 
+@typed
 @dataclass(frozen=True)
 class Dataset:
     """A data set cut in three.
@@ -42,6 +45,9 @@ class Dataset:
         info: ``classes`` (names, in the order of the labels), ``shape`` of one input, ``scaling`` in words.
         source: What was really loaded, in words; every experiment prints it.
         licence: The terms of the data.
+
+    Raises:
+        ValueError: where a split has not as many inputs as targets.
     """
 
     train: Split
@@ -51,6 +57,12 @@ class Dataset:
     source: str
     licence: str
 
+    def __post_init__(self):
+        for name in SPLITS:
+            split = getattr(self, name)
+            if len(split.x) != len(split.y):
+                raise ValueError(f"{name} must have as many inputs as targets: got {len(split.x)} and {len(split.y)}")
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Dataset":
         """The same data with all splits on ``device`` and real numbers in ``dtype``.
 
@@ -58,10 +70,11 @@ class Dataset:
         >>> Dataset(part, part, part, {}, "ones", "none").to(dtype=torch.float64).train.x.dtype
         torch.float64
         """
-        moved = {name: getattr(self, name).to(device, dtype) for name in ("train", "validation", "test")}
+        moved = {name: getattr(self, name).to(device, dtype) for name in SPLITS}
         return replace(self, **moved)
 
 
+@typed
 @dataclass(frozen=True)
 class History:
     """What :func:`fit` leaves behind.
@@ -80,19 +93,27 @@ class History:
     best_step: int | None = None
 
 
+@typed
 def device(name: str = "auto") -> torch.device:
     """The device of that name; ``auto`` is CUDA where there is one, then Apple's MPS, then the CPU.
+
+    Raises:
+        ValueError: torch knows no such device.
 
     >>> device("cpu")
     device(type='cpu')
     """
     if name != "auto":
-        return torch.device(name)
+        try:
+            return torch.device(name)
+        except RuntimeError:
+            raise ValueError(f"name must be auto or a device of torch, as cpu or cuda:0: got {name!r}") from None
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@typed
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, loss: Loss = nn.functional.cross_entropy) -> dict[str, float]:
     """Mean loss over a whole split and, for a classifier, the accuracy; in evaluation mode.
@@ -107,8 +128,10 @@ def evaluate(model: nn.Module, split: Split, loss: Loss = nn.functional.cross_en
         targets, shape (n, ...), whose outputs have one axis more of two classes or more, shape (n, classes, ...).
 
     Raises:
+        TypeError: the loss is no function, or does not return a tensor of one number.
         ValueError: the split is empty, or has not as many inputs as targets.
     """
+    function(loss=loss)
     n = len(split.y)
     if n == 0 or len(split.x) != n:
         raise ValueError(f"a split has as many inputs as targets, at least one: got {len(split.x)} and {n}")
@@ -116,7 +139,7 @@ def evaluate(model: nn.Module, split: Split, loss: Loss = nn.functional.cross_en
     with evaluating(model):
         for x, y in zip(split.x.split(10_000), split.y.split(10_000), strict=True):  # bounds the memory, not the result
             outputs = model(x)
-            total += loss(outputs, y).item() * len(y)
+            total += one_number(loss(outputs, y)).item() * len(y)
             if _of_classes(outputs, y):
                 correct += (outputs.argmax(1) == y).sum().item()
                 labels += y.numel()
@@ -130,6 +153,7 @@ def _of_classes(outputs: Any, y: Tensor) -> bool:
     return outputs.shape[:1] + outputs.shape[2:] == y.shape
 
 
+@typed
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -183,6 +207,7 @@ def fit(
 
     Raises:
         NonFiniteLoss: at the first step whose loss is infinite or not a number, naming it.
+        TypeError: for a loss that is no function, or that does not return a tensor of one number.
         ValueError: for arguments out of range, or a checkpoint that was made with others, is longer or is broken.
 
     Chapter: ``book/nqm.ipynb``.
@@ -195,29 +220,35 @@ def fit(
     >>> history.steps, history.rows[-1]["accuracy"] > 0.9
     (20, True)
     """
+    function(loss=loss, stop=stop)
     n = len(data.train.y)
-    if not 1 <= batch_size <= n:
-        raise ValueError(f"batch_size must be from 1 to the {n} training examples: got {batch_size}")
+    if n == 0:
+        raise ValueError("data must have training examples: got none")
+    whole(1, n, batch_size=batch_size)
     if (steps is None) == (epochs is None):
         raise ValueError(f"give either steps or epochs: got steps={steps}, epochs={epochs}")
-    if not all(0 < decay < 1 for decay in decays):
-        raise ValueError(f"decays must lie between 0 and 1, both excluded: got {list(decays)}")
-    if unknown := set(splits) - {"train", "validation", "test"}:
-        raise ValueError(f"splits must be of train, validation and test: got {', '.join(sorted(unknown))}")
+    whole(0, **{"epochs": epochs} if steps is None else {"steps": steps})
+    for decay in decays:
+        within("(0, 1)", decays=decay)
+    for name in splits:
+        one_of(SPLITS, splits=name)
+    asked_at = None if evaluate_at is None else list(evaluate_at)
+    for step in asked_at or ():
+        whole(0, evaluate_at=step)
     splits = [name for name in splits if len(getattr(data, name).y)]
     if keep_best and "validation" not in splits:
         raise ValueError(f"keep_best needs a validation split that is measured and not empty: measured are {splits}")
     per_epoch = n // batch_size
     total = steps if steps is not None else (epochs or 0) * per_epoch
-    if total < 0:
-        raise ValueError(f"the number of steps must not be negative: got {total}")
 
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ValueError(f"model must have parameters to train: got {type(model).__name__}")
     where = torch.device(device) if device is not None else parameter.device
     model.to(where)
     data = data.to(where, parameter.dtype)
-    ends = range(per_epoch, total + 1, per_epoch) if evaluate_at is None else evaluate_at
-    measured_at = {*ends, total} if evaluate_at is None else set(ends)
+    ends = range(per_epoch, total + 1, per_epoch)
+    measured_at = {*ends, total} if asked_at is None else set(asked_at)
 
     run = _Run(model, decays, seed, where)
     saved = None
@@ -276,7 +307,7 @@ class _Run:
 
     def __init__(self, model: nn.Module, decays: Sequence[float], seed: int, where: torch.device):
         self.model = model
-        self.generator = torch.Generator("cpu").manual_seed(seed)
+        self.generator = seeded(seed)
         with torch.device("cpu"):  # their counters: on a GPU, reading one would wait for the device at each step
             self.averages = {d: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(d)) for d in decays}
         self.average()  # the first update copies: xbar_0 = theta_0

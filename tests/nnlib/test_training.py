@@ -1,6 +1,7 @@
 """Claims about ``nnlib.training``: the steps are those of the definition, seeded, resumable, and it fails aloud."""
 
 import copy
+import dataclasses
 import math
 import os
 
@@ -341,25 +342,76 @@ def test_non_finite_run_does_not_overwrite_the_last_good_checkpoint(data, tmp_pa
     assert (tmp_path / "run.pt").read_bytes() == good
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 0}, "batch_size must be from 1 to the 50 training examples: got 0"),
-        ({"batch_size": 51}, "got 51"),
-        ({"steps": None}, "either steps or epochs"),
-        ({"epochs": 3}, "either steps or epochs"),
-        ({"steps": -1}, "must not be negative"),
-        ({"decays": [1.0]}, "between 0 and 1"),
-        ({"decays": [0.0]}, "between 0 and 1"),
-        ({"keep_best": True, "splits": ["train"]}, "keep_best needs a validation split"),
-        ({"splits": ["valid"]}, "splits must be of train, validation and test: got valid"),
-    ],
-)
+REFUSED = [
+    ({"batch_size": 0}, "batch_size must be a whole number from 1 to 50: got 0"),
+    ({"batch_size": 51}, "from 1 to 50: got 51"),
+    ({"batch_size": 2.0}, "batch_size must be int: got 2.0"),
+    ({"steps": None}, "either steps or epochs"),
+    ({"epochs": 3}, "either steps or epochs"),
+    ({"steps": -1}, "steps must be a whole number of at least 0: got -1"),
+    ({"steps": None, "epochs": -1}, "epochs must be a whole number of at least 0: got -1"),
+    ({"steps": math.nan}, "steps must be int or None: got nan"),
+    ({"steps": True}, "steps must be a whole number"),
+    ({"loss": "mse"}, "loss must be Callable: got 'mse'"),
+    ({"loss": nn.CrossEntropyLoss}, "loss must be a function, not a class"),
+    ({"stop": dict}, "stop must be a function, not a class"),
+    ({"seed": -1}, "seed must be a whole number from 0"),
+    ({"seed": "a"}, "seed must be int"),
+    ({"decays": [1.0]}, r"decays must be a number in \(0, 1\): got 1.0"),
+    ({"decays": [0.0]}, r"decays must be a number in \(0, 1\): got 0.0"),
+    ({"decays": [math.nan]}, r"decays must be a number in \(0, 1\): got nan"),
+    ({"decays": 0.9}, "decays must be Sequence: got 0.9"),
+    ({"keep_best": True, "splits": ["train"]}, "keep_best needs a validation split"),
+    ({"keep_best": 1}, "keep_best must be bool"),
+    ({"splits": ["valid"]}, "splits must be one of train, validation, test: got 'valid'"),
+    ({"splits": "train"}, "splits must be Sequence: got 'train'"),
+    ({"splits": [3]}, "splits must be one of train, validation, test: got 3"),
+    ({"evaluate_at": [1.5]}, "evaluate_at must be a whole number"),
+    ({"evaluate_at": 3}, "evaluate_at must be Iterable or None: got 3"),
+    ({"schedule": "cosine"}, "schedule must be LRScheduler or None"),
+    ({"checkpoint": 3}, "checkpoint must be str or PathLike or None: got 3"),
+    ({"checkpoint": "."}, "path must be that of a file: got the folder '.'"),
+    ({"checkpoint": "no/such/run.pt", "checkpoint_every": 0}, "every must be a whole number of at least 1: got 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[str(options) for options, _ in REFUSED])
 def test_arguments_out_of_range_are_refused_before_any_step(data, options, message):
     model = network()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         train(data, model=model, **options)
     assert torch.equal(weights(model), weights(network()))
+
+
+NO_NUMBERS = {
+    "one for each example": lambda outputs, y: nn.functional.cross_entropy(outputs, y, reduction="none"),
+    "a Python number": lambda outputs, y: 1.0,
+    "a pair": lambda outputs, y: (outputs.sum(), y),
+    "nothing": lambda outputs, y: None,
+}
+
+
+@pytest.mark.parametrize("case", NO_NUMBERS)
+def test_a_loss_that_is_no_number_is_refused(data, case):
+    """Breaks if a vector is left to ``backward``, or None to an attribute."""
+    model = network()
+    for ask in (lambda loss: train(data, model=model, loss=loss, evaluate_at=[]), lambda loss: evaluate(
+        model, data.test, loss
+    )):  # fmt: skip
+        with pytest.raises(TypeError, match="loss must return a tensor of one number, as a mean over the batch: got"):
+            ask(NO_NUMBERS[case])
+    assert torch.equal(weights(model), weights(network()))
+
+
+def test_a_split_of_more_inputs_than_targets_and_a_model_without_weights_are_refused(data):
+    """Breaks if the surplus is left out in silence, or told by an index out of range in the middle of training."""
+    with pytest.raises(ValueError, match="test must have as many inputs as targets: got 3 and 2"):
+        dataclasses.replace(data, test=Split(torch.ones(3, 2), torch.zeros(2).long()))
+    nothing = Split(data.test.x[:0], data.test.y[:0])
+    with pytest.raises(ValueError, match="data must have training examples"):
+        train(dataclasses.replace(data, train=nothing))
+    with pytest.raises(ValueError, match="model must have parameters to train: got Identity"):
+        fit(nn.Identity(), data, OPTIMIZERS["sgd"](network()), batch_size=2, steps=1)
 
 
 def test_every_tensor_that_fit_makes_is_on_the_models_device(data):
