@@ -8,14 +8,18 @@ import contextlib
 import copy
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-from nnlib.arguments import real, whole, within
+from nnlib.arguments import real, seeded, typed, whole, within
+from nnlib.cholesky import NotPositiveDefinite, cholesky
 
 LOG_2PI = math.log(2 * math.pi)
+# Of standard deviations, which are squared: 1e36 is still a number in single precision.
+POSITIVE, NOT_NEGATIVE = "(0, 1e18]", "[0, 1e18]"
 
 
 def gram(kernel: Kernel, x: Tensor, z: Tensor | None = None) -> Tensor:
@@ -23,28 +27,21 @@ def gram(kernel: Kernel, x: Tensor, z: Tensor | None = None) -> Tensor:
     return kernel(x, x if z is None else z).to_dense()
 
 
-class NotPositiveDefinite(ValueError):
-    """A covariance has no Cholesky factor."""
-
-
-def cholesky(matrix: Tensor, variance: float | Tensor) -> Tensor:
+def noisy_cholesky(matrix: Tensor, variance: float | Tensor) -> Tensor:
     """The Cholesky factor of K + variance · I, for kernels of low rank too.
 
-    The diagonal also gets 10⁻⁸ of its mean or, in narrow types, 2 n rounding errors, as large as they may move the
-    eigenvalues.
+    The diagonal also gets 10⁻⁸ of its mean or, in narrow types, 2 n rounding errors of its largest entry, as large as
+    they may move the eigenvalues.
 
     Raises:
         NotPositiveDefinite: a ValueError, where there is still none.
     """
-    share = max(1e-8, 2 * len(matrix) * torch.finfo(matrix.dtype).eps)
-    jitter = variance + share * matrix.diagonal().mean()
+    rounding = 2 * len(matrix) * torch.finfo(matrix.dtype).eps
+    variances = matrix.diagonal()
+    jitter = variance + torch.maximum(1e-8 * variances.mean(), rounding * variances.max())
     eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    factor, failed = torch.linalg.cholesky_ex(matrix + jitter * eye)
-    if failed or not bool(factor.diagonal().isfinite().all()):
-        raise NotPositiveDefinite(
-            f"a covariance of {len(matrix)} points is not positive definite: is the kernel finite?"
-        )
-    return factor
+    what = f"a covariance of {len(matrix)} points is not positive definite"
+    return cholesky(matrix + jitter * eye, f"{what}: are the kernel and its inputs x finite?")
 
 
 def gaussian_log_density(f: Tensor, factor: Tensor) -> Tensor:
@@ -53,6 +50,7 @@ def gaussian_log_density(f: Tensor, factor: Tensor) -> Tensor:
     return -0.5 * (white.square().sum(0) + len(factor) * LOG_2PI) - factor.diagonal().log().sum()
 
 
+@typed
 def log_evidence(kernel: Kernel, x: Tensor, y: Tensor, noise_sd: float | Tensor) -> Tensor:
     """log p(y) of y = f(x) + noise with f ~ GP(0, k): a scalar, in nats.
 
@@ -60,18 +58,19 @@ def log_evidence(kernel: Kernel, x: Tensor, y: Tensor, noise_sd: float | Tensor)
         kernel: Of gpytorch.
         x: (n, d).
         y: (n,).
-        noise_sd: Positive.
+        noise_sd: Positive, at most 1e18, as all that is squared.
 
     Raises:
+        TypeError: for what is no kernel, tensor or number.
         ValueError: for other shapes, numbers that are not finite, or noise that is not positive.
     """
     regression_data(x, y)
-    within("(0, inf)", noise_sd=noise_sd)
+    within(POSITIVE, noise_sd=noise_sd)
     return _log_evidence(kernel, x, y, noise_sd)
 
 
 def _log_evidence(kernel: Kernel, x: Tensor, y: Tensor, noise_sd: float | Tensor) -> Tensor:
-    return gaussian_log_density(y[None], cholesky(gram(kernel, x), noise_sd**2))[0]
+    return gaussian_log_density(y[None], noisy_cholesky(gram(kernel, x), noise_sd**2))[0]
 
 
 def regression_data(x: Tensor, y: Tensor) -> None:
@@ -82,6 +81,24 @@ def regression_data(x: Tensor, y: Tensor) -> None:
     real("...", x=x, y=y)
 
 
+def points_beside(name: str, new: Tensor, x: Tensor) -> None:
+    """Refuse what are not finite points (m, d) of the type of inputs x, (n, d); ``name`` is the caller's for them."""
+    if new.ndim != 2 or not new.numel() or x.ndim != 2 or new.shape[1] != x.shape[1] or new.dtype != x.dtype:
+        found = f"{tuple(new.shape)}, {new.dtype} beside {tuple(x.shape)}, {x.dtype}"
+        raise ValueError(f"{name} must be (m, d), as x (n, d), of one floating type and not empty: got {found}")
+    named: dict[str, Any] = {name: new, "x": x}
+    real("...", **named)
+
+
+def values_at(f: Tensor, x: Tensor) -> None:
+    """Refuse what are not finite values (S, n) of functions at inputs x, (n, d); whether x is finite, a prior tells."""
+    real("S n", f=f)
+    real("n d", finite=False, x=x)
+    if f.shape[1] != len(x):
+        raise ValueError(f"f must hold one column for each of the {len(x)} inputs x: got shape {tuple(f.shape)}")
+
+
+@typed
 def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float | Tensor) -> tuple[Tensor, Tensor]:
     """Mean (m,) and covariance (m, m) of f(new) given y = f(x) + noise.
 
@@ -93,6 +110,7 @@ def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float
         noise_sd: Positive.
 
     Raises:
+        TypeError: for what is no kernel, tensor or number.
         ValueError: for other shapes, numbers that are not finite, or noise that is not positive.
 
     Source: Rasmussen and Williams 2006, equations 2.23 and 2.24. Chapter: book/functional_bnn.ipynb.
@@ -104,11 +122,9 @@ def posterior(kernel: Kernel, x: Tensor, y: Tensor, new: Tensor, noise_sd: float
     [0.5, 0.5]
     """
     regression_data(x, y)
-    within("(0, inf)", noise_sd=noise_sd)
-    if new.ndim != 2 or new.shape[1] != x.shape[1]:
-        raise ValueError(f"new must be (m, {x.shape[1]}), as x: got {tuple(new.shape)}")
-    real("...", new=new)
-    factor = cholesky(gram(kernel, x), noise_sd**2)
+    within(POSITIVE, noise_sd=noise_sd)
+    points_beside("new", new, x)
+    factor = noisy_cholesky(gram(kernel, x), noise_sd**2)
     cross = torch.linalg.solve_triangular(factor, gram(kernel, x, new), upper=False)  # (n, m)
     white = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
     return (cross.mT @ white)[:, 0], gram(kernel, new) - cross.mT @ cross
@@ -120,24 +136,34 @@ def marginal_draws(mean: Tensor, variance: Tensor, samples: int, seed: int = 0) 
     A variance below zero by rounding counts as zero.
     """
     whole(1, samples=samples)
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = seeded(seed)
     normal = torch.randn(samples, len(mean), generator=generator, dtype=mean.dtype, device="cpu")
     return mean + variance.clamp_min(0).sqrt() * normal.to(mean.device)
 
 
+@typed
 @dataclass(frozen=True)
 class Evidence:
-    """A fitted prior: a kernel that is trained no further, the noise, and the log evidence they reach."""
+    """A fitted prior: a kernel that is trained no further, the noise, and the log evidence they reach.
+
+    Raises:
+        ValueError: for noise that is not positive, or numbers that are not finite.
+    """
 
     kernel: Kernel
     noise_sd: float
     log_evidence: float
+
+    def __post_init__(self):
+        within("(0, inf)", noise_sd=self.noise_sd)
+        within("(-inf, inf)", log_evidence=self.log_evidence)
 
     def to(self, device: torch.device | str) -> "Evidence":
         """The same with a copy of the kernel on that device."""
         return replace(self, kernel=copy.deepcopy(self.kernel).to(device))
 
 
+@typed
 def fit_evidence(
     kernel: Kernel,
     x: Tensor,
@@ -168,15 +194,16 @@ def fit_evidence(
         The :class:`Evidence`; its kernel's parameters need no gradient.
 
     Raises:
+        TypeError: for what is no kernel, tensor, number or boolean.
         ValueError: where no start reached a finite evidence; for other shapes, numbers that are not finite, noise that
             is not positive, or fewer than one start or step.
 
     Source: arXiv 1903.05779, section 5. Chapter: book/functional_bnn.ipynb.
     """
     regression_data(x, y)
-    within("(0, inf)", noise_sd=noise_sd)
+    within(POSITIVE, noise_sd=noise_sd)
     whole(1, restarts=restarts, steps=steps)
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = seeded(seed)
     found = []
     for restart in range(restarts):
         trial = copy.deepcopy(kernel).requires_grad_(True)

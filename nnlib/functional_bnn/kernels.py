@@ -14,11 +14,12 @@ from gpytorch.kernels import Kernel, LinearKernel, RBFKernel, RQKernel
 from linear_operator import to_dense
 from torch import Tensor, nn
 
-from nnlib.arguments import whole, within
+from nnlib.arguments import real, seeded, typed, whole, within
 from nnlib.descent import descend
-from nnlib.functional_bnn.gp import Evidence, log_evidence, regression_data
+from nnlib.functional_bnn.gp import POSITIVE, Evidence, log_evidence, regression_data
 
 
+@typed
 class ArcCosine(Kernel):
     """k(x, z) = 1 − θ/π with θ the angle between (w x, 1) and (w z, 1): the arc-cosine kernel of order 0.
 
@@ -26,7 +27,10 @@ class ArcCosine(Kernel):
     directions, and whose output weights have mean 0: rough functions, like those of a Matérn ½ kernel.
 
     Args:
-        scale: w, positive: large, and angles turn fast near the origin.
+        scale: w, in (0, 1e15], for scaled inputs are squared: large, and angles turn fast near the origin.
+
+    Raises:
+        ValueError: for another scale.
 
     Source: Cho and Saul 2009, order 0. Chapter: book/functional_bnn.ipynb.
 
@@ -37,7 +41,7 @@ class ArcCosine(Kernel):
     """
 
     def __init__(self, scale: float = 1.0):
-        within("(0, inf)", scale=scale)
+        within("(0, 1e15]", scale=scale)
         super().__init__()
         self.scale = scale
 
@@ -54,6 +58,7 @@ class ArcCosine(Kernel):
         return nn.functional.normalize(nn.functional.pad(self.scale * x, (0, 1), value=1.0), dim=-1)
 
 
+@typed
 class NeuralKernelNetwork(Kernel):
     """A kernel that is a small network of kernels, with positive weights; sums and products of kernels are kernels.
 
@@ -65,11 +70,12 @@ class NeuralKernelNetwork(Kernel):
 
     Args:
         d: Features of an input.
-        lengthscale: Where lengths start, one for all features or (d,).
+        lengthscale: Where lengths start, one for all features or (d,), from 1e-18 to 1e18.
         seed: Of the first weights: around 1/inputs, and different, for equal units would stay equal.
 
     Raises:
-        ValueError: where d is below 1.
+        TypeError: for what is no number.
+        ValueError: where d is below 1, or lengths are of another shape or out of range.
 
     Source: Sun, Zhang, Wang, Zeng, Li, Grosse 2018 (arXiv 1806.04326); arXiv 1903.05779, section 5.2.2.
     Chapter: book/functional_bnn.ipynb.
@@ -82,6 +88,11 @@ class NeuralKernelNetwork(Kernel):
 
     def __init__(self, d: int, lengthscale: float | Tensor = 1.0, seed: int = 0):
         whole(1, d=d)
+        lengths = lengthscale if isinstance(lengthscale, Tensor) and lengthscale.numel() != 1 else None
+        if lengths is not None:
+            real("d", {"d": d}, lengthscale=lengths)
+        for length in [lengthscale] if lengths is None else lengths:
+            within("[1e-18, 1e18]", lengthscale=length)
         super().__init__()
         primitives = [kernel(ard_num_dims=d) for kernel in (LinearKernel, RBFKernel, RQKernel) for _ in range(2)]
         for kernel in primitives[2:]:
@@ -89,7 +100,7 @@ class NeuralKernelNetwork(Kernel):
         primitives[4].initialize(alpha=0.1)
         primitives[5].initialize(alpha=1.0)
         self.primitives = nn.ModuleList(primitives)
-        generator = torch.Generator("cpu").manual_seed(seed)
+        generator = seeded(seed)
         self.sums = nn.ModuleList([PositiveSums(6, 8, generator), PositiveSums(4, 4, generator)])
         self.last = PositiveSums(2, 1, generator)
 
@@ -138,6 +149,7 @@ class PositiveSums(gpytorch.Module):
         return torch.tensordot(weight, k, 1) + bias.view(-1, *[1] * (k.ndim - 1))
 
 
+@typed
 def fit_on_subsets(
     kernel: Kernel,
     x: Tensor,
@@ -168,17 +180,20 @@ def fit_on_subsets(
         The :class:`Evidence`; ``log_evidence`` is that of the last subset, before its step.
 
     Raises:
-        ValueError: for other shapes, data that are not finite, or a number out of its range.
+        TypeError: for what is no kernel, tensor or number.
+        ValueError: for other shapes, data that are not finite, or a number out of its range; and where the last step
+            left no finite kernel and noise.
         nnlib.modes.NonFiniteLoss: at the first evidence that is not finite, by its step.
 
     Source: arXiv 1903.05779, section 5.2.2. Chapter: book/functional_bnn.ipynb.
     """
     regression_data(x, y)
-    within("(0, inf)", noise_sd=noise_sd, lr=lr)
+    within(POSITIVE, noise_sd=noise_sd)
+    within("(0, inf)", lr=lr)
     whole(1, subset=subset, steps=steps)
     kernel = copy.deepcopy(kernel).requires_grad_(True)
     log_noise = torch.tensor(math.log(noise_sd), dtype=y.dtype, device=y.device, requires_grad=True)
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = seeded(seed)
     last = y.new_zeros(())
 
     def loss() -> Tensor:
@@ -188,4 +203,7 @@ def fit_on_subsets(
         return -last / len(rows)
 
     descend(loss, torch.optim.Adam([*kernel.parameters(), log_noise], lr), steps)
-    return Evidence(kernel.requires_grad_(False), math.exp(log_noise.item()), last.item())
+    noise = log_noise.detach().exp().item()
+    if not (0 < noise < math.inf and all(p.isfinite().all() for p in kernel.parameters())):
+        raise ValueError(f"lr must be smaller: with {lr} the last step left a kernel or noise that is not finite")
+    return Evidence(kernel.requires_grad_(False), noise, last.item())

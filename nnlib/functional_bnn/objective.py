@@ -3,18 +3,20 @@
 Paper: arXiv 1903.05779, sections 3 and 4. Chapter: book/functional_bnn.ipynb.
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from nnlib.arguments import whole, within
-from nnlib.functional_bnn.network import StochasticMLP
+from nnlib.arguments import one_of, real, typed, whole, within
+from nnlib.functional_bnn.gp import NOT_NEGATIVE, values_at
 from nnlib.functional_bnn.score import SpectralStein
 
 STRATEGIES = ("training", "random", "mixed")
 
 
+@runtime_checkable
 class Prior(Protocol):
     """What a prior must do: be sampled. Where it also has a ``log_density``, only q's score is estimated."""
 
@@ -28,10 +30,18 @@ class Density(Protocol):
     def log_density(self, f: Tensor, x: Tensor, injected_noise: float) -> Tensor: ...
 
 
+@runtime_checkable
+class Process(Protocol):
+    """What q must do: draw whole functions, (n, d) -> (samples, n)."""
+
+    def draw(self, samples: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]: ...
+
+
+@typed
 def kl_surrogate(
     f: Tensor,
     x: Tensor,
-    prior: Prior,
+    prior: Prior | Density,
     *,
     injected_noise: float = 0.01,
     eigenfunctions: int | float = 0.99,
@@ -49,7 +59,7 @@ def kl_surrogate(
     function values, and without noise the KL is infinite.
 
     Args:
-        f: (S, n), samples of q at x, with a graph to the parameters.
+        f: (S, n), at least two samples of q at x, with a graph to the parameters.
         x: (n, d), the measurement set.
         prior: A prior over functions.
         injected_noise: γ, not negative.
@@ -57,13 +67,15 @@ def kl_surrogate(
         generator: Of the noise and the prior's samples.
 
     Raises:
-        ValueError: where f and x do not fit, f is not finite, or the noise is negative.
+        TypeError: for what is no tensor, prior, number or generator.
+        ValueError: where f and x do not fit, or are not finite, the noise is negative, or there is one sample alone.
 
     Source: arXiv 1903.05779, section 3.1. Chapter: book/functional_bnn.ipynb.
     """
-    if f.ndim != 2 or f.shape[1] != len(x):
-        raise ValueError(f"f must hold one column for each of the {len(x)} inputs: got shape {tuple(f.shape)}")
-    within("[0, inf)", injected_noise=injected_noise)
+    values_at(f, x)
+    if len(f) < 2:
+        raise ValueError("f must hold two samples or more: got 1")
+    within(NOT_NEGATIVE, injected_noise=injected_noise)
     noisy = f + injected_noise * _normal_like(f, generator)
     score = SpectralStein(noisy, eigenfunctions).score()
     if isinstance(prior, Density):
@@ -78,13 +90,29 @@ def _normal_like(f: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(f.shape, generator=generator, dtype=f.dtype, device="cpu").to(f.device)
 
 
+def check_box(low: Tensor, high: Tensor) -> None:
+    """Refuse what is no box with an inside."""
+    real("...", low=low, high=high)
+    if low.ndim != 1 or low.shape != high.shape or not bool((low < high).all()):
+        found = f"{tuple(low.shape)} and {tuple(high.shape)}"
+        raise ValueError(f"low and high must be (d,) each, with low < high in every dimension: got shapes {found}")
+
+
+@typed
 def uniform_points(low: Tensor, high: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """n points, uniform in the box between low and high, each (d,) -> (n, d)."""
+    """n points, uniform in the box between low and high, each (d,) -> (n, d).
+
+    Raises:
+        TypeError: for what is no tensor, number or generator.
+        ValueError: for a box without inside, or a negative number of points.
+    """
+    check_box(low, high)
     whole(0, n=n)
     unit = torch.rand(n, len(low), generator=generator, dtype=low.dtype, device="cpu").to(low.device)
     return low + (high - low) * unit
 
 
+@typed
 def measurement_set(x: Tensor, random: Tensor, strategy: str = "mixed") -> Tensor:
     """The inputs at which the two processes are compared: training inputs, random ones, or both.
 
@@ -97,10 +125,10 @@ def measurement_set(x: Tensor, random: Tensor, strategy: str = "mixed") -> Tenso
         strategy: ``training``, ``random`` or ``mixed``.
 
     Raises:
+        TypeError: for what is no tensor or text.
         ValueError: for another strategy, points of different dimensions, or where the set is empty.
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}: got {strategy!r}")
+    one_of(STRATEGIES, strategy=strategy)
     if x.ndim != 2 or random.shape[1:] != x.shape[1:]:
         raise ValueError(f"x and random must be (n, d) and (m, d): got {tuple(x.shape)} and {tuple(random.shape)}")
     points = {"training": x, "random": random, "mixed": torch.cat([x, random])}[strategy]
@@ -109,9 +137,10 @@ def measurement_set(x: Tensor, random: Tensor, strategy: str = "mixed") -> Tenso
     return points
 
 
+@typed
 def adversarial_points(
-    network: StochasticMLP,
-    prior: Prior,
+    network: Process,
+    prior: Prior | Density,
     x: Tensor,
     start: Tensor,
     low: Tensor,
@@ -136,8 +165,8 @@ def adversarial_points(
         low: (d,), of the box.
         high: (d,).
         steps: Of normalised gradient ascent.
-        lr: Length of a step, as a share of the box.
-        samples: Functions a step.
+        lr: Length of a step, as a share of the box, positive.
+        samples: Functions a step, at least 2.
         injected_noise: γ.
         eigenfunctions: Of the estimator.
         generator: Of all draws.
@@ -146,13 +175,22 @@ def adversarial_points(
         (m, d), inside the box.
 
     Raises:
-        ValueError: for a prior without a density, or a number out of its range.
+        TypeError: for what is no random function, prior, tensor, number or generator.
+        ValueError: for a prior without a density, points of other dimensions or not finite, a box without inside, or a
+            number out of its range.
 
     Source: arXiv 1903.05779, section 3.2 (functional VI as a minimax game). Chapter: book/functional_bnn.ipynb.
     """
     if not isinstance(prior, Density):
         raise ValueError("adversarial points need a prior with a density: that of a sampled one has no gradient in x")
+    check_box(low, high)
+    real("n d", x=x)
+    real("m d", start=start)
+    if not x.shape[1] == start.shape[1] == len(low):
+        found = f"{tuple(x.shape)}, {tuple(start.shape)} and {tuple(low.shape)}"
+        raise ValueError(f"x (n, d), start (m, d), and low and high (d,) must have one d: got {found}")
     whole(0, steps=steps)
+    whole(2, samples=samples)
     within("(0, inf)", lr=lr)
     moving = start.detach().clone()
     for _ in range(steps):

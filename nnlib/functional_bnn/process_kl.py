@@ -7,11 +7,17 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-from nnlib.arguments import within
+from nnlib.arguments import real, typed, within
 from nnlib.bayes import gaussian_kl
-from nnlib.functional_bnn.gp import gram
+from nnlib.bayes.linear import kl_of_factors
+from nnlib.cholesky import cholesky
+from nnlib.functional_bnn.gp import NOT_NEGATIVE, gram
+
+UNDEFINED = "the KL is infinite or undefined; give or raise injected_noise, or take away points that coincide"
+__all__ = ["feature_kl", "gaussian_kl", "process_kl"]
 
 
+@typed
 def process_kl(q: Kernel, p: Kernel, x: Tensor, injected_noise: float = 0.0) -> Tensor:
     """KL between the marginals at x of two Gaussian processes of mean 0, both with noise γ² I added.
 
@@ -25,8 +31,9 @@ def process_kl(q: Kernel, p: Kernel, x: Tensor, injected_noise: float = 0.0) -> 
         injected_noise: γ, not negative.
 
     Raises:
-        ValueError: for negative noise, or a covariance that is not positive definite: without noise where points
-            coincide.
+        TypeError: for what is no kernel, tensor or number.
+        ValueError: for negative noise, x of another shape or not finite, or a covariance that is not positive definite:
+            without noise where points coincide.
 
     Source: arXiv 1903.05779, theorem 1 and equation 3. Chapter: book/functional_bnn.ipynb.
 
@@ -37,12 +44,18 @@ def process_kl(q: Kernel, p: Kernel, x: Tensor, injected_noise: float = 0.0) -> 
     >>> [round(process_kl(narrow, wide, x[:n]).item(), 3) for n in (1, 2, 3)]
     [0.0, 0.074, 0.179]
     """
-    within("[0, inf)", injected_noise=injected_noise)
+    within(NOT_NEGATIVE, injected_noise=injected_noise)
+    real("n d", x=x)
     eye = injected_noise**2 * torch.eye(len(x), dtype=x.dtype, device=x.device)
     zero = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-    return gaussian_kl(zero, gram(q, x) + eye, zero, gram(p, x) + eye)
+    L, L0 = (
+        cholesky(gram(kernel, x) + eye, f"the covariance of {name} at x must be positive definite: {UNDEFINED}")
+        for name, kernel in (("q", q), ("p", p))
+    )
+    return kl_of_factors(zero, L, zero, L0)
 
 
+@typed
 def feature_kl(
     features: Tensor, mean: Tensor, covariance: Tensor, prior_covariance: Tensor, injected_noise: float
 ) -> Tensor:
@@ -59,9 +72,22 @@ def feature_kl(
         injected_noise: γ, not negative; positive wherever n > k.
 
     Raises:
-        ValueError: for negative noise, or a covariance of function values that is not positive definite.
+        TypeError: for what is no tensor or number.
+        ValueError: for negative noise, other shapes, numbers that are not finite, or a covariance of function values
+            that is not positive definite.
     """
-    within("[0, inf)", injected_noise=injected_noise)
+    within(NOT_NEGATIVE, injected_noise=injected_noise)
+    named = {"features": features, "mean": mean, "covariance": covariance, "prior_covariance": prior_covariance}
+    k = features.shape[-1:]
+    if features.ndim != 2 or [t.shape for t in named.values()][1:] != [k, 2 * k, 2 * k]:
+        found = ", ".join(f"{name} {tuple(t.shape)}" for name, t in named.items())
+        raise ValueError(f"features must have shape (n, k), a mean (k,) and covariances (k, k): got {found}")
+    real("...", features=features, mean=mean, covariance=covariance, prior_covariance=prior_covariance)
     eye = injected_noise**2 * torch.eye(len(features), dtype=features.dtype, device=features.device)
-    q, p = (features @ s @ features.mT + eye for s in (covariance, prior_covariance))
-    return gaussian_kl(features @ mean, q, torch.zeros_like(features[:, 0]), p)
+    L, L0 = (
+        cholesky(
+            features @ S @ features.mT + eye, f"features @ {name} @ features' must be positive definite: {UNDEFINED}"
+        )
+        for name, S in (("covariance", covariance), ("prior_covariance", prior_covariance))
+    )
+    return kl_of_factors(features @ mean, L, torch.zeros_like(features[:, 0]), L0)

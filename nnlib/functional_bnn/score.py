@@ -4,8 +4,12 @@ Paper: Shi, Sun, Zhu, A spectral approach to gradient estimation for implicit di
 Sun, Zhang, Shi, Grosse (arXiv 1903.05779), section 3. Chapter: book/functional_bnn.ipynb.
 """
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
+
+from nnlib.arguments import one_of, typed, whole, within
 
 ALL = 46  # up to so many samples every pair of a dimension counts, 1,035 pairs
 RANKS = 32  # above, 32 x 32 of them: more change the width by less than 2 %, and are the slowest part
@@ -13,6 +17,7 @@ POINTS = 1000  # the same for distances in several dimensions, which cost less t
 SAME = 1e-6  # a dimension in which samples differ by less than this has no width of its own
 
 
+@typed
 def median_widths(samples: Tensor, per_dimension: bool = True) -> Tensor:
     """Kernel widths by the median rule: σ_i = √d · median |x_i − x'_i|, or one σ = median ‖x − x'‖ for all dimensions.
 
@@ -31,6 +36,7 @@ def median_widths(samples: Tensor, per_dimension: bool = True) -> Tensor:
         (d,), positive.
 
     Raises:
+        TypeError: for what is no tensor or boolean.
         ValueError: for samples that are not such a matrix.
     """
     samples = _points("samples", samples, least=2)
@@ -66,10 +72,20 @@ def _points(name: str, points: Tensor, least: int = 0, d: int | None = None) -> 
     fits = points.ndim == 2 and points.is_floating_point() and len(points) >= least
     if not fits or points.shape[1] != (d or points.shape[1] or -1) or not bool(points.isfinite().all()):
         asked = f"a finite (M, {d or 'd'}) matrix" + (f" with M ≥ {least}" if least else "")
-        raise ValueError(f"{name} must be {asked}: got {points.dtype} of shape {tuple(points.shape)}")
+        found = f"{points.dtype} of shape {tuple(points.shape)}" + (f", beside samples (M, {d})" if d else "")
+        raise ValueError(f"{name} must be {asked}: got {found}")
     return points.double()
 
 
+def check_eigenfunctions(eigenfunctions: int | float, most: int | None = None) -> None:
+    """Refuse what is neither a number of eigenfunctions, up to ``most``, nor a share of their eigenvalues."""
+    if isinstance(eigenfunctions, Integral):
+        whole(1, most, eigenfunctions=eigenfunctions)
+    else:
+        within("(0, 1)", eigenfunctions=eigenfunctions)
+
+
+@typed
 class SpectralStein:
     """The spectral Stein estimator of ∇ log q, from samples x_1, ..., x_M of q.
 
@@ -93,8 +109,9 @@ class SpectralStein:
         count: J, the number of eigenfunctions kept.
 
     Raises:
+        TypeError: for what is no tensor, number or text.
         ValueError: for samples that are not a finite (M, d) matrix with M ≥ 2, queries that are not (N, d), another
-            ``eigenfunctions`` or width.
+            ``eigenfunctions`` or width, or samples too far apart for the squares of their distances.
 
     Source: Shi, Sun, Zhu 2018, equations 10 to 15; arXiv 1903.05779, section 3.1. Chapter: book/functional_bnn.ipynb.
 
@@ -113,17 +130,16 @@ class SpectralStein:
     ):
         self.samples = samples.detach()  # no gradient flows through an estimated score
         points = _points("samples", self.samples, least=2)
-        whole = isinstance(eigenfunctions, int) and not isinstance(eigenfunctions, bool)
-        if not (whole and 1 <= eigenfunctions <= len(samples)) and not (not whole and 0 < eigenfunctions < 1):
-            raise ValueError(
-                f"eigenfunctions must be an integer from 1 to M = {len(samples)}, or a share of the eigenvalues in "
-                f"(0, 1): got {eigenfunctions!r}"
-            )
+        check_eigenfunctions(eigenfunctions, len(samples))
         # The kernel sees differences alone. Far from the origin they would be lost in the squares that it is made from.
         self._origin = points.median(0).values
         self._points = points - self._origin  # (M, d)
         self.width = self._width(width, points, queries)
         gram = self._kernel(self._points)  # (M, M)
+        if not bool(gram.isfinite().all()):
+            raise ValueError(
+                "samples over width must have squares in float64: the samples are too large or it is too small"
+            )
         values, vectors = torch.linalg.eigh(gram)
         self.eigenvalues, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
         self.count = self._count(eigenfunctions)
@@ -136,13 +152,14 @@ class SpectralStein:
 
     def _width(self, width: str | float | Tensor, points: Tensor, queries: Tensor | None) -> Tensor:
         if isinstance(width, str):
-            if width not in ("dimension", "scalar"):
-                raise ValueError(f"width must be 'dimension', 'scalar' or positive: got {width!r}")
+            one_of(("dimension", "scalar"), width=width)
             if queries is not None:
                 points = torch.cat([points, _points("queries", queries.detach(), d=points.shape[1])])
             return median_widths(points, width == "dimension")
         if queries is not None:
             raise ValueError(f"queries count for the median rules alone: got width {width!r}")
+        if not isinstance(width, Tensor):
+            within("(0, inf)", width=width)
         width = torch.as_tensor(width, dtype=points.dtype, device=points.device)
         d = points.shape[1]
         if width.shape not in ((), (d,)) or not bool(((width > 0) & width.isfinite()).all()):
@@ -158,8 +175,8 @@ class SpectralStein:
     def _count(self, eigenfunctions: int | float) -> int:
         noise = len(self.samples) * torch.finfo(self.eigenvalues.dtype).eps * self.eigenvalues[0]
         usable = int((self.eigenvalues > noise).sum())
-        if isinstance(eigenfunctions, int):
-            return max(1, min(eigenfunctions, usable))
+        if isinstance(eigenfunctions, Integral):
+            return max(1, min(int(eigenfunctions), usable))
         share = self.eigenvalues.cumsum(0) / self.eigenvalues.sum()
         # Strictly below, as published, and never none: where the first eigenvalue holds the whole share, one is kept.
         return max(1, min(int((share < eigenfunctions).sum()), usable))
@@ -168,10 +185,12 @@ class SpectralStein:
         y = _points("y", y, d=len(self.width))
         return self._root * self._kernel(y - self._origin) @ self._vectors / self._kept
 
+    @typed
     def eigenfunctions(self, y: Tensor) -> Tensor:
         """ψ_j(y): (N, d) -> (N, J), by the Nyström extension; at the samples (1/M) ΨᵀΨ = I."""
         return self._eigenfunctions(y).to(self.samples.dtype)
 
+    @typed
     def score(self, y: Tensor | None = None) -> Tensor:
         """The estimate of ∇ log q at y, (N, d) -> (N, d); at the samples themselves where y is None."""
         y = self.samples if y is None else y.detach()

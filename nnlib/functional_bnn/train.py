@@ -5,31 +5,50 @@ Paper: arXiv 1903.05779, section 3.2 and algorithm 1. Chapter: book/functional_b
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from nnlib.arguments import whole, within
+from nnlib.arguments import function, one_of, real, seeded, typed, whole, within
 from nnlib.bayes import Gaussian
 from nnlib.descent import descend
-from nnlib.functional_bnn.gp import regression_data
-from nnlib.functional_bnn.network import StochasticMLP
+from nnlib.functional_bnn.gp import NOT_NEGATIVE, regression_data
+from nnlib.functional_bnn.network import SQUARED, StochasticMLP
 from nnlib.functional_bnn.objective import (
     STRATEGIES,
     Density,
     Prior,
     adversarial_points,
+    check_box,
     kl_surrogate,
     measurement_set,
     uniform_points,
 )
+from nnlib.functional_bnn.score import check_eigenfunctions
 
 KL_SCALES = ("batch", "data")
 PENALTY_STRATEGIES = (*STRATEGIES, "adversarial")
 
 
+@runtime_checkable
+class Penalty(Protocol):
+    """What is minimised: a scalar, of a batch x, (B, d), with targets y, (B,)."""
+
+    def loss(
+        self,
+        network: StochasticMLP,
+        x: Tensor,
+        y: Tensor,
+        likelihood: Gaussian,
+        n_data: int,
+        samples: int,
+        generator: torch.Generator,
+    ) -> Tensor: ...
+
+
+@typed
 @dataclass(frozen=True)
 class FunctionSpace:
     """The penalty of the functional ELBO: KL between processes at a measurement set.
@@ -38,7 +57,7 @@ class FunctionSpace:
         prior: A prior over functions.
         low: (d,) of the box from which random points are drawn.
         high: (d,).
-        n_random: Random points a step.
+        n_random: Random points a step; at least 1 that are adversarial.
         strategy: ``mixed`` (training and random), ``training``, ``random``, or ``adversarial``, which is *mixed* with
             the random points moved uphill on the KL.
         injected_noise: γ, on both processes, not negative.
@@ -47,6 +66,7 @@ class FunctionSpace:
             They differ where there are mini-batches.
 
     Raises:
+        TypeError: for what is no prior, tensor, number or text.
         ValueError: for an unknown strategy or scale, a box without inside, negative noise, random points below 0, or
             adversarial points with a prior that can only be sampled.
     """
@@ -61,16 +81,14 @@ class FunctionSpace:
     kl_scale: str = "batch"
 
     def __post_init__(self):
-        if self.kl_scale not in KL_SCALES:
-            raise ValueError(f"kl_scale must be one of {', '.join(KL_SCALES)}: got {self.kl_scale!r}")
-        if self.strategy not in PENALTY_STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(PENALTY_STRATEGIES)}: got {self.strategy!r}")
-        if self.low.ndim != 1 or self.low.shape != self.high.shape or not bool((self.low < self.high).all()):
-            raise ValueError("the box of random points must have low < high in every dimension, (d,) each")
+        one_of(KL_SCALES, kl_scale=self.kl_scale)
+        one_of(PENALTY_STRATEGIES, strategy=self.strategy)
+        check_box(self.low, self.high)
+        check_eigenfunctions(self.eigenfunctions)
         if self.strategy == "adversarial" and not isinstance(self.prior, Density):
             raise ValueError("adversarial points need a prior with a density: that of a sampled one has no gradient")
-        within("[0, inf)", injected_noise=self.injected_noise)
-        whole(0, n_random=self.n_random)
+        within(NOT_NEGATIVE, injected_noise=self.injected_noise)
+        whole(int(self.strategy == "adversarial"), n_random=self.n_random)
 
     def loss(
         self,
@@ -103,18 +121,22 @@ class FunctionSpace:
         return nll + kl / (len(x) if self.kl_scale == "batch" else n_data)
 
 
+@typed
 @dataclass(frozen=True)
 class WeightSpace:
     """The penalty of Bayes by backprop: KL[q(w) ‖ N(0, s² I)] over the number of training points, exact.
 
     Args:
-        prior_sd: s, positive.
+        prior_sd: s, from 1e-18 to 1e18.
+
+    Raises:
+        ValueError: for another standard deviation.
     """
 
     prior_sd: float = 1.0
 
     def __post_init__(self):
-        within("(0, inf)", prior_sd=self.prior_sd)
+        within(SQUARED, prior_sd=self.prior_sd)
 
     def loss(
         self,
@@ -145,11 +167,12 @@ class Fit:
     snapshots: dict[int, Any] = field(default_factory=dict)
 
 
+@typed
 def fit(
     network: StochasticMLP,
     x: Tensor,
     y: Tensor,
-    penalty: FunctionSpace | WeightSpace,
+    penalty: Penalty,
     likelihood: Gaussian,
     *,
     steps: int,
@@ -164,9 +187,9 @@ def fit(
 
     Args:
         network: A random function with one output.
-        x: (n, d).
-        y: (n,), with the input's dtype.
-        penalty: ``FunctionSpace`` or ``WeightSpace``.
+        x: (n, d), with the network's dtype.
+        y: (n,), the same.
+        penalty: ``FunctionSpace`` or ``WeightSpace``, or what else has such a ``loss``.
         likelihood: Of the targets given a function; its noise is trained where it is learnt.
         steps: Of Adam, not negative.
         lr: Its learning rate, positive; it falls to a tenth over the last quarter of the steps.
@@ -180,20 +203,23 @@ def fit(
         The :class:`Fit`.
 
     Raises:
-        ValueError: for other shapes, data that are not finite, a network of several outputs, or a number out of range.
+        TypeError: for what is no network, tensor, penalty, likelihood, number or function.
+        ValueError: for other shapes, data that are not finite or of another dtype, a network of several outputs, or a
+            number out of range.
         nnlib.modes.NonFiniteLoss: at the first loss that is not finite, by its step.
 
     Source: arXiv 1903.05779, algorithm 1. Chapter: book/functional_bnn.ipynb.
     """
     regression_data(x, y)
+    if x.dtype != network.omega.dtype:
+        raise ValueError(f"x must be of the network's type, {network.omega.dtype}: got {x.dtype}")
+    function(look=look)
     whole(0, steps=steps)
     whole(2 if isinstance(penalty, FunctionSpace) else 1, samples=samples)
     within("(0, inf)", lr=lr)
     batch_size = len(x) if batch_size is None else batch_size
-    whole(1, batch_size=batch_size)
-    if batch_size > len(x):
-        raise ValueError(f"batch_size must be at most the {len(x)} points: got {batch_size}")
-    generator = torch.Generator("cpu").manual_seed(seed)
+    whole(1, len(x), batch_size=batch_size)
+    generator = seeded(seed)
     parameters = [p for p in (*network.parameters(), *likelihood.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr)
     schedule = LambdaLR(optimizer, lambda step: min(1.0, 0.1 + 0.9 * 4 * (steps - step) / max(steps, 1)))
@@ -218,7 +244,14 @@ def fit(
     return done
 
 
+@typed
 @torch.no_grad()
 def predict(network: StochasticMLP, x: Tensor, samples: int = 200, seed: int = 1) -> Tensor:
-    """Function values at x of so many functions, (n, d) -> (samples, n)."""
-    return network.draw(samples, torch.Generator("cpu").manual_seed(seed))(x)
+    """Function values at x of so many functions, (n, d) -> (samples, n).
+
+    Raises:
+        TypeError: for what is no network, tensor or number.
+        ValueError: for x of another shape or not finite, fewer than one function, or another seed.
+    """
+    real("n d", {"d": len(network.omega)}, x=x)
+    return network.draw(samples, seeded(seed))(x)

@@ -58,7 +58,7 @@ def test_acquisition_prefers_the_wider_of_two_beliefs_below_the_maximum():
 
 
 def test_a_standard_deviation_of_zero_is_refused():
-    with pytest.raises(ValueError, match="must be positive: the smallest is 0"):
+    with pytest.raises(ValueError, match="sd must be positive: the smallest is 0"):
         max_value_entropy(torch.zeros(2), torch.tensor([1.0, 0.0]), torch.ones(1))
 
 

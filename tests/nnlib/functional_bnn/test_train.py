@@ -154,9 +154,9 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step():
 def test_bad_settings_are_refused():
     one = torch.ones(1)
     with pytest.raises(ValueError, match="kl_scale"):
-        FunctionSpace(None, -one, one, kl_scale="N")
+        FunctionSpace(GaussianProcess(RBFKernel()), -one, one, kl_scale="N")
     with pytest.raises(ValueError, match="low < high"):
-        FunctionSpace(None, one, one)
+        FunctionSpace(GaussianProcess(RBFKernel()), one, one)
     with pytest.raises(ValueError, match="at least two positive"):
         StochasticMLP([3])
     with pytest.raises(ValueError, match="tanh, relu"):

@@ -113,7 +113,7 @@ def test_another_optimizer_joins_by_its_name(monkeypatch):
         ({"lr": 0.0}, "lr must be positive"),
         ({"lr": float("nan")}, "lr must be positive"),
         ({"momentum": 1.0}, r"momentum in \[0, 1\)"),
-        ({"batch_size": 1401}, "batch_size must be from 1 to the 1400"),
+        ({"batch_size": 1401}, "batch_size must be a whole number from 1 to 1400"),
     ],
 )
 def test_arguments_out_of_range_are_refused(change, message):
