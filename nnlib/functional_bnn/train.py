@@ -3,12 +3,12 @@
 Paper: arXiv 1903.05779, section 3.2 and algorithm 1. Chapter: book/functional_bnn.ipynb.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from nnlib.arguments import function, one_of, real, seeded, typed, whole, within
@@ -20,6 +20,7 @@ from nnlib.functional_bnn.objective import (
     STRATEGIES,
     Density,
     Prior,
+    Process,
     adversarial_points,
     check_box,
     kl_surrogate,
@@ -33,12 +34,19 @@ PENALTY_STRATEGIES = (*STRATEGIES, "adversarial")
 
 
 @runtime_checkable
+class Network(Process, Protocol):
+    """What can be trained: a random function of parameters."""
+
+    def parameters(self) -> Iterable[nn.Parameter]: ...
+
+
+@runtime_checkable
 class Penalty(Protocol):
     """What is minimised: a scalar, of a batch x, (B, d), with targets y, (B,)."""
 
     def loss(
         self,
-        network: StochasticMLP,
+        network: Any,
         x: Tensor,
         y: Tensor,
         likelihood: Gaussian,
@@ -169,7 +177,7 @@ class Fit:
 
 @typed
 def fit(
-    network: StochasticMLP,
+    network: Network,
     x: Tensor,
     y: Tensor,
     penalty: Penalty,
@@ -180,13 +188,13 @@ def fit(
     samples: int = 100,
     batch_size: int | None = None,
     seed: int = 0,
-    look: Callable[[StochasticMLP], Any] | None = None,
+    look: Callable[[Any], Any] | None = None,
     look_at: Sequence[int] = (),
 ) -> Fit:
     """Minimise the negative ELBO by Adam, in place.
 
     Args:
-        network: A random function with one output.
+        network: A random function with one output: ``StochasticMLP``, or what else has ``draw`` and ``parameters``.
         x: (n, d), with the network's dtype.
         y: (n,), the same.
         penalty: ``FunctionSpace`` or ``WeightSpace``, or what else has such a ``loss``.
@@ -211,8 +219,8 @@ def fit(
     Source: arXiv 1903.05779, algorithm 1. Chapter: book/functional_bnn.ipynb.
     """
     regression_data(x, y)
-    if x.dtype != network.omega.dtype:
-        raise ValueError(f"x must be of the network's type, {network.omega.dtype}: got {x.dtype}")
+    if x.dtype not in {p.dtype for p in network.parameters()}:
+        raise ValueError(f"x must be of the type of the network's parameters: got {x.dtype}")
     function(look=look)
     whole(0, steps=steps)
     whole(2 if isinstance(penalty, FunctionSpace) else 1, samples=samples)
@@ -246,12 +254,12 @@ def fit(
 
 @typed
 @torch.no_grad()
-def predict(network: StochasticMLP, x: Tensor, samples: int = 200, seed: int = 1) -> Tensor:
+def predict(network: Process, x: Tensor, samples: int = 200, seed: int = 1) -> Tensor:
     """Function values at x of so many functions, (n, d) -> (samples, n).
 
     Raises:
         TypeError: for what is no network, tensor or number.
         ValueError: for x of another shape or not finite, fewer than one function, or another seed.
     """
-    real("n d", {"d": len(network.omega)}, x=x)
+    real("n d", x=x)
     return network.draw(samples, seeded(seed))(x)
