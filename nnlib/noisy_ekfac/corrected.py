@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnlib.arguments import one_of, typed
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.kronecker import KroneckerPosterior
 from nnlib.noisy_ekfac.statistics import Statistics
@@ -15,6 +16,7 @@ from nnlib.noisy_ekfac.statistics import Statistics
 ON_BASIS_CHANGE = ("project", "reset", "keep")
 
 
+@typed
 @dataclass
 class EigenvalueCorrected(KroneckerPosterior):
     """Noisy EK-FAC's (EMVG): F = (Q_S (x) Q_A) diag(R) (Q_S (x) Q_A)', damped exactly: R + d.
@@ -32,10 +34,7 @@ class EigenvalueCorrected(KroneckerPosterior):
     on_basis_change: str = "project"
 
     def start(self) -> None:
-        if self.on_basis_change not in ON_BASIS_CHANGE:
-            raise ValueError(
-                f"on_basis_change must be one of {', '.join(ON_BASIS_CHANGE)}: got {self.on_basis_change!r}"
-            )
+        one_of(ON_BASIS_CHANGE, on_basis_change=self.on_basis_change)
         self.R = torch.ones_like(self.mean)
         super().start()
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnlib.arguments import typed
 from nnlib.noisy_ekfac.natural import FisherPosterior
 from nnlib.noisy_ekfac.statistics import Statistics
 
 
+@typed
 @dataclass
 class Diagonal(FisherPosterior):
     """Noisy Adam's: F = diag(f), f = E[squared gradient of an example]; arguments as in ``Posterior``.
@@ -28,8 +30,11 @@ class Diagonal(FisherPosterior):
     def start(self) -> None:
         self.f = torch.ones_like(self.mean)
 
+    @typed
     def observe(self, statistics: Statistics) -> None:
-        self.f = statistics.squares(None).lerp(self.f, self.decay)
+        squares = statistics.squares(None)
+        self.check_statistics(squares=(squares, self.f))
+        self.f = squares.lerp(self.f, self.decay)
 
     def damped(self, damping: float) -> tuple[None, Tensor]:
         return None, self.f + damping

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from nnlib.arguments import one_of, typed
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.kronecker import KroneckerPosterior
 
 DAMPINGS = ("factored", "exact")
 
 
+@typed
 @dataclass
 class MatrixVariate(KroneckerPosterior):
     """Noisy K-FAC's (MVG): F = S (x) A; other arguments as in ``KroneckerPosterior``.
@@ -27,8 +29,7 @@ class MatrixVariate(KroneckerPosterior):
     damping_kind: str = "factored"
 
     def start(self) -> None:
-        if self.damping_kind not in DAMPINGS:
-            raise ValueError(f"damping_kind must be one of {', '.join(DAMPINGS)}: got {self.damping_kind!r}")
+        one_of(DAMPINGS, damping_kind=self.damping_kind)
         super().start()
 
     def damped(self, damping: float) -> tuple[Eigenbasis, Tensor]:

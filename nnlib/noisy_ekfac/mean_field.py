@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnlib.arguments import typed, within
+from nnlib.bayes.mean_field import LOG_SD
 from nnlib.noisy_ekfac.posterior import Posterior
 from nnlib.noisy_ekfac.statistics import Statistics
 
 SECOND = 0.999  # Adam's decay of squares
 
 
+@typed
 @dataclass
 class MeanField(Posterior):
     """Bayes by backprop's: Sigma = diag(exp(2 rho)), mean and rho moved by Adam on the objective itself.
@@ -22,7 +25,7 @@ class MeanField(Posterior):
     is not used.
 
     Args:
-        rho_start: Logarithm of the standard deviations at the start.
+        rho_start: Logarithm of the standard deviations at the start, in [-40, 40].
 
     Source: arXiv 1505.05424, section 3.2. Chapter: ``book/noisy_ekfac.ipynb``.
     """
@@ -30,16 +33,19 @@ class MeanField(Posterior):
     rho_start: float = -3.0
 
     def start(self) -> None:
+        within(LOG_SD, rho_start=self.rho_start)
         self.rho = torch.full_like(self.mean, self.rho_start)
         self.square, self.rho_average = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.rho_square, self.rho_move = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
 
+    @typed
     def observe(self, statistics: Statistics) -> None:
         """Nothing to average."""
 
     def variance(self) -> tuple[None, Tensor]:
         return None, (2 * self.rho).exp()
 
+    @typed
     def propose(
         self, gradient: Tensor, weights: Tensor, noise: Tensor, *, lr: float, damping_ex: float, momentum: float
     ) -> tuple[Tensor, Tensor]:
@@ -47,6 +53,9 @@ class MeanField(Posterior):
 
         Arguments as in ``Posterior.propose``; ``weights`` and ``damping_ex`` are not used.
         """
+        self.check_particles(gradient=gradient, weights=weights, noise=noise)
+        within("[0, inf)", lr=lr, damping_ex=damping_ex)
+        within("[0, 1)", momentum=momentum)
         deviation, scale = self.rho.exp(), self.kl_weight / self.n_data
         slope = gradient.mean(0) + self.damping_in * self.mean
         rho_slope = (gradient * noise).mean(0) * deviation + scale * (deviation.square() / self.prior_variance - 1)

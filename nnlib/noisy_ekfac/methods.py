@@ -5,6 +5,7 @@ Papers: arXiv 1712.02390, 1811.12565, 1505.05424. Chapter: ``book/noisy_ekfac.ip
 
 from typing import Any
 
+from nnlib.arguments import typed
 from nnlib.noisy_ekfac.corrected import EigenvalueCorrected
 from nnlib.noisy_ekfac.diagonal import Diagonal
 from nnlib.noisy_ekfac.matrix_variate import MatrixVariate
@@ -19,6 +20,7 @@ class NoisyAdam(NoisyOptimizer):
     kind = Diagonal
 
 
+@typed
 class NoisyKFAC(NoisyOptimizer):
     """A matrix-variate posterior, :class:`MatrixVariate`; arguments as in :class:`NoisyOptimizer`.
 
@@ -54,6 +56,7 @@ class NoisyEKFAC(NoisyOptimizer):
     kind = EigenvalueCorrected
 
 
+@typed
 class BayesByBackprop(NoisyOptimizer):
     """A diagonal posterior moved by Adam, :class:`MeanField`; arguments as in :class:`NoisyOptimizer`.
 

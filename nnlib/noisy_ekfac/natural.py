@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from nnlib.arguments import typed, within
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.posterior import Posterior
 
@@ -35,6 +36,7 @@ class FisherPosterior(Posterior):
         basis, values = self.damped(self.damping_in)
         return basis, self.kl_weight / self.n_data / values
 
+    @typed
     def step(self, direction: Tensor, lr: float, damping_ex: float = 0.0) -> Tensor:
         """lr (F + (damping_in + damping_ex) I)^-1 direction, the move of the mean, (..., out, in).
 
@@ -42,14 +44,19 @@ class FisherPosterior(Posterior):
             direction: Gradient of E_q[log p per example] - damping_in W, (..., out, in).
             lr: Learning rate.
             damping_ex: Extrinsic damping, not negative: of the step alone, no part of the posterior.
+
+        Raises:
+            ValueError: for a direction of another shape, or numbers out of range.
         """
-        if not damping_ex >= 0:
-            raise ValueError(f"damping_ex must not be negative: got {damping_ex}")
+        if direction.shape != self.mean.shape:
+            raise ValueError(f"direction must have shape {tuple(self.mean.shape)}: got {tuple(direction.shape)}")
+        within("[0, inf)", lr=lr, damping_ex=damping_ex)
         basis, values = self.damped(self.damping_in + damping_ex)
         if basis is None:
             return lr * direction / values
         return lr * basis.rotate_back(basis.rotate(direction) / values)
 
+    @typed
     def propose(
         self, gradient: Tensor, weights: Tensor, noise: Tensor, *, lr: float, damping_ex: float, momentum: float
     ) -> tuple[Tensor, Tensor]:
@@ -58,6 +65,9 @@ class FisherPosterior(Posterior):
         The prior's gradient is taken at the particles ``weights``, not at the mean; ``noise`` is not used. Other
         arguments as in ``Posterior.propose``.
         """
+        self.check_particles(gradient=gradient, weights=weights, noise=noise)
+        within("[0, inf)", lr=lr, damping_ex=damping_ex)
+        within("[0, 1)", momentum=momentum)
         direction = -(gradient + self.damping_in * weights).mean(0)
         self.moves += 1
         self.average = direction.lerp(self.average, momentum)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnlib.arguments import whole, within
+from nnlib.arguments import one_of, seeded, shown, typed, whole, within
 from nnlib.bayes import Categorical, Likelihood
 from nnlib.curvature import joint_weight
 from nnlib.curvature.capture import Capture
-from nnlib.curvature.outputs import output_vectors, predictions, wide
+from nnlib.curvature.outputs import LIKELIHOODS, output_vectors, predictions, wide
 from nnlib.curvature.passes import Hook, watchable
 from nnlib.modes import evaluating
 from nnlib.noisy_ekfac.layers import forget_gradient, joint_gradient, noisy_layers, put
@@ -42,6 +42,7 @@ class Since:
     buffers: dict[Tensor, Tensor]
 
 
+@typed
 class NoisyOptimizer:
     """What the four methods share; use one of its subclasses.
 
@@ -65,7 +66,8 @@ class NoisyOptimizer:
 
     Raises:
         ValueError: for arguments out of range, or a trainable parameter outside such layers, named.
-        TypeError: for an option that the method does not have.
+        TypeError: for an option that the method does not have, what is no model or number, or a likelihood without
+            ``kind``, ``precision`` and ``loss``.
         RuntimeError: from ``step``, where no sample was backpropagated.
         ValueError: from ``step``, where a layer had no part in the loss, by name.
         ArithmeticError: from ``step``, where something is not finite, by layer. Then the step is not taken: posteriors
@@ -102,6 +104,11 @@ class NoisyOptimizer:
             takes = f"takes the options {', '.join(sorted(known))}" if known else "takes no options"
             raise TypeError(f"{type(self).__name__} {takes}: got {', '.join(unknown)}")
         self.model, self.likelihood = model, Categorical() if likelihood is None else likelihood
+        if lacks := [name for name in ("kind", "precision", "loss") if not hasattr(self.likelihood, name)]:
+            raise TypeError(
+                f"likelihood must have {', '.join(lacks)}, as heads of nnlib.bayes: got {shown(likelihood)}"
+            )
+        one_of(LIKELIHOODS, **{"likelihood.kind": self.likelihood.kind})
         self.lr, self.damping, self.momentum, self.kl_clip = lr, damping, momentum, kl_clip
         self.update_statistics_every, self.steps = update_statistics_every, 0
         self.layers = noisy_layers(model)
@@ -110,7 +117,7 @@ class NoisyOptimizer:
             name: self.kind(wide(joint_weight(layer)), **common, **options) for name, layer in self.layers.items()
         }
         device = next(iter(self.posteriors.values())).mean.device
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = seeded(seed, device)
         self._since = Since({name: [] for name in self.layers}, [], {})
 
     @contextmanager
@@ -201,6 +208,7 @@ class NoisyOptimizer:
                 "step was not taken"
             )
 
+    @typed
     @torch.no_grad()
     def predict(self, x: Tensor, particles: int = 100, seed: int = 0) -> Tensor:
         """Outputs of sampled networks, (particles, n, C), in evaluation mode.
@@ -209,9 +217,13 @@ class NoisyOptimizer:
             x: (n, ...).
             particles: At least 1.
             seed: Of the draws, which are independent of those of training.
+
+        Raises:
+            TypeError: for what is no tensor or number.
+            ValueError: for fewer than one particle, or another seed.
         """
         whole(1, particles=particles)
-        generator, found = torch.Generator(self.generator.device).manual_seed(seed), []
+        generator, found = seeded(seed, self.generator.device), []
         try:
             with evaluating(self.model):
                 for _ in range(particles):

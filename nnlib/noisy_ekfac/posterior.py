@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnlib.arguments import real, whole, within
+from nnlib.arguments import real, typed, whole, within
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.statistics import Statistics
 
@@ -29,7 +29,8 @@ class Posterior:
         decay: Of the running averages of Fisher statistics, in [0, 1).
 
     Raises:
-        ValueError: for arguments out of range, or a mean that is not finite.
+        TypeError: for what is no tensor of floating-point numbers, or no number.
+        ValueError: for arguments out of range, or a mean that is not finite or not (..., out, in).
 
     Source: arXiv 1811.12565, sections 2 and 3. Chapter: ``book/noisy_ekfac.ipynb``.
     """
@@ -45,6 +46,8 @@ class Posterior:
         within("(0, inf)", prior_variance=self.prior_variance, kl_weight=self.kl_weight)
         within("[0, 1)", decay=self.decay)
         real("...", mean=self.mean)
+        if self.mean.ndim < 2:
+            raise ValueError(f"mean must have shape (..., out, in): got {tuple(self.mean.shape)}")
         self.average, self.moves = torch.zeros_like(self.mean), 0  # of directions, for momentum
         self.start()
 
@@ -87,14 +90,38 @@ class Posterior:
         """Make nu times the move that was proposed."""
         self.mean = self.mean + nu * move
 
+    @typed
     def sample(self, noise: Tensor) -> Tensor:
-        """mean + Q_S (noise * deviation) Q_A': standard normal noise (P, ..., out, in) becomes P draws."""
+        """mean + Q_S (noise * deviation) Q_A': standard normal noise (P, ..., out, in) becomes P draws.
+
+        Raises:
+            ValueError: for noise of another shape.
+        """
+        self.check_particles(noise=noise)
         basis, variance = self.variance()
         scaled = noise * variance.sqrt()
         if basis is None:
             return self.mean + scaled
         # rotate_back, with all particles as columns of one product: broadcast over them, it would copy Q_S for each
         return self.mean + torch.einsum("...or,p...ri->p...oi", basis.Q_S, scaled @ basis.Q_A.mT)
+
+    def check_statistics(self, **pairs: tuple[Tensor, Tensor]) -> None:
+        """Refuse what would be broadcast against the averages kept, or not fit them: of each, the new and the kept."""
+        for name, (new, kept) in pairs.items():
+            if new.shape != kept.shape:
+                *lead, n_out, n_in = self.mean.shape
+                wanted = f"{n_in} inputs and {n_out} outputs" + (f" for each of {lead} copies" if lead else "")
+                raise ValueError(f"statistics must be of {wanted}: got {name} of shape {tuple(new.shape)}")
+
+    def check_particles(self, **named: Any) -> None:
+        """Refuse what has not the shape (P, ..., out, in), P that of all; values are not looked at."""
+        real("...", finite=False, **named)
+        first = next(iter(named.values())).shape[:1]
+        for name, value in named.items():
+            if value.shape != (*first, *self.mean.shape):
+                wanted = f"(P, {', '.join(map(str, self.mean.shape))})"
+                shapes = ", ".join(f"{other} {tuple(t.shape)}" for other, t in named.items())
+                raise ValueError(f"{name} must have shape {wanted}, P that of all particles: got {shapes}")
 
     def kl(self) -> Tensor:
         """KL[q || N(0, prior_variance I)] = 1/2 sum (v + mean^2) / eta - 1 + log eta - log v, (...); eta the prior's.

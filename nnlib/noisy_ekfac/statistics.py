@@ -4,15 +4,17 @@ Paper: arXiv 1811.12565. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from nnlib.arguments import real, typed
 from nnlib.curvature import Eigenbasis
 from nnlib.curvature.factors import eigenvalues, second_moments
 
 
+@runtime_checkable
 class Statistics(Protocol):
     """What a batch says of a layer's Fisher matrix."""
 
@@ -25,12 +27,24 @@ class Statistics(Protocol):
         ...
 
 
+@typed
 @dataclass(frozen=True)
 class Rows:
-    """Examples with one location each: inputs x, (..., B, in), and gradients ds, (..., B, out)."""
+    """Examples with one location each: inputs x, (..., B, in), and gradients ds, (..., B, out).
+
+    Raises:
+        TypeError: for what is no tensor of floating-point numbers.
+        ValueError: for other shapes, or no examples.
+    """
 
     x: Tensor
     ds: Tensor
+
+    def __post_init__(self):
+        real("...", finite=False, x=self.x, ds=self.ds)  # shapes alone: a network's pass makes one of each layer
+        if self.x.ndim < 2 or self.ds.shape[:-1] != self.x.shape[:-1]:
+            found = f"{tuple(self.x.shape)} and {tuple(self.ds.shape)}"
+            raise ValueError(f"x and ds must have shapes (..., B, in) and (..., B, out): got {found}")
 
     def factors(self) -> tuple[Tensor, Tensor]:
         n = self.x.shape[-2]
@@ -41,12 +55,25 @@ class Rows:
         return ds.square().mT @ x.square() / x.shape[-2]
 
 
+@typed
 @dataclass(frozen=True)
 class Locations:
-    """Examples with T locations (convolutions, sequences): x, (B, T, in), and ds, (K, B, T, out); or without T."""
+    """Examples with T locations (convolutions, sequences): x, (B, T, in), and ds, (K, B, T, out); or without T.
+
+    Raises:
+        TypeError: for what is no tensor of floating-point numbers.
+        ValueError: for other shapes, or no examples.
+    """
 
     x: Tensor
     ds: Tensor
+
+    def __post_init__(self):
+        real("...", finite=False, x=self.x, ds=self.ds)
+        rows, axes = self.x.shape[:-1], self.x.ndim
+        if axes not in (2, 3) or self.ds.ndim != axes + 1 or self.ds.shape[1:-1] != rows:
+            found = f"{tuple(self.x.shape)} and {tuple(self.ds.shape)}"
+            raise ValueError(f"x and ds must have shapes (B, T, in) and (K, B, T, out), or be without T: got {found}")
 
     def factors(self) -> tuple[Tensor, Tensor]:
         return second_moments(self.x, self.ds)

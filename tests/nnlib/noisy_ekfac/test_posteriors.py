@@ -221,6 +221,56 @@ def test_unknown_options_are_refused(method, bad):
         METHODS[method](torch.zeros(1, 1), 5, **bad)
 
 
+P = draw(2, 3, 4)  # two particles
+MISFITS = {
+    "statistics of other inputs": (lambda q: q.observe(Rows(draw(5, 3), draw(5, 3))), "statistics must be of 4 inputs"),
+    "statistics of one input": (lambda q: q.observe(Rows(draw(5, 1), draw(5, 3))), "statistics must be of 4 inputs"),
+    "statistics of copies": (lambda q: q.observe(Rows(draw(2, 5, 4), draw(2, 5, 3))), "and 3 outputs: got"),
+    "a batch for statistics": (lambda q: q.observe(draw(5, 4)), "statistics must be Statistics"),
+    "noise of one particle": (lambda q: q.sample(draw(3, 4)), r"noise must have shape \(P, 3, 4\)"),
+    "noise of one output": (lambda q: q.sample(draw(2, 1, 4)), r"noise must have shape \(P, 3, 4\)"),
+    "whole noise": (lambda q: q.sample(P.long()), "noise must be a tensor of real numbers"),
+    "gradients of three": (
+        lambda q: q.propose(draw(3, 3, 4), P, P, **STEP),
+        "weights must have shape .*gradient .3, 3",
+    ),
+    "a gradient alone": (lambda q: q.propose(draw(3, 4), P, P, **STEP), "gradient must have shape"),
+    "a gradient for all": (lambda q: q.propose(None, P, P, **STEP), "gradient must be Tensor"),
+    "momentum 1": (lambda q: q.propose(P, P, P, **STEP | {"momentum": 1.0}), "momentum must be a number in"),
+    "damping -1": (lambda q: q.propose(P, P, P, **STEP | {"damping_ex": -1.0}), "damping_ex must be a number in"),
+    "lr NaN": (lambda q: q.propose(P, P, P, **STEP | {"lr": float("nan")}), "lr must be a number in"),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+@pytest.mark.parametrize("method", METHODS)
+def test_what_does_not_fit_the_weights_is_refused_by_name_and_not_broadcast(method, case):
+    """Values pass: the optimiser looks at them once a step, and names the layer."""
+    if method == "Bayes by backprop" and case.startswith("statistics"):
+        return  # it keeps none
+    q = made(METHODS[method])
+    before = q.covariance()
+    ask, message = MISFITS[case]
+    with pytest.raises((ValueError, TypeError), match=message):
+        ask(q)
+    assert torch.equal(q.covariance(), before)
+    assert q.sample(P * float("nan")).isnan().any()
+
+
+@pytest.mark.parametrize("direction", [draw(4), draw(1, 4), draw(2, 3, 4)])
+def test_a_step_along_another_shape_is_refused(direction):
+    with pytest.raises(ValueError, match=r"direction must have shape \(3, 4\)"):
+        made(Diagonal).step(direction, 0.1)
+
+
+@pytest.mark.parametrize("x, ds", [((5, 4), (4, 3)), ((4,), (3,)), ((5, 4), (5, 2, 3)), ((0, 4), (0, 3))])
+@pytest.mark.parametrize("kind", [Rows, Locations])
+def test_inputs_and_gradients_of_other_examples_are_refused(kind, x, ds):
+    """Breaks if a batch of one is broadcast against another, or the mean over no examples is taken."""
+    with pytest.raises(ValueError, match=r"x (and ds )?must have shape"):
+        kind(torch.ones(x), torch.ones(ds))
+
+
 @pytest.mark.parametrize(("every", "expected"), [(1, True), (3, False)])
 def test_the_basis_is_renewed_when_it_is_due(every, expected):
     q = MatrixVariate(draw(3, 4, seed=5), n_data=N, decay=0.0, update_basis_every=every)

@@ -269,6 +269,10 @@ def test_a_state_in_another_type_is_taken_over_in_the_optimisers_own():
     train(small, other, X.float())
 
 
+class Unknown(Gaussian):
+    kind = "poisson"
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -282,11 +286,15 @@ def test_a_state_in_another_type_is_taken_over_in_the_optimisers_own():
         (lambda m: NoisyAdam(m, 5, NAN), ValueError, "lr must be a number in .0, inf"),
         (lambda m: NoisyAdam(m, 5, math.inf), ValueError, "lr must be a number in .0, inf"),
         (lambda m: NoisyAdam(m, 5, 0.1, damping=math.inf), ValueError, "damping must be a number in .0, inf"),
-        (lambda m: NoisyAdam(m, 5, 0.1, update_statistics_every=2.5), ValueError, "update_statistics_every must be"),
+        (lambda m: NoisyAdam(m, 5, 0.1, update_statistics_every=2.5), TypeError, "update_statistics_every must be"),
         (lambda m: NoisyKFAC(m, 5, 0.1, update_basis_every=0), ValueError, "update_basis_every must be"),
-        (lambda m: NoisyAdam(m, 2.5, 0.1), ValueError, "n_data must be a whole number"),
-        (lambda m: NoisyAdam(m, 5, "0.1"), TypeError, "lr must be a number"),
+        (lambda m: NoisyAdam(m, 2.5, 0.1), TypeError, "n_data must be int: got 2.5"),
+        (lambda m: NoisyAdam(m, 5, "0.1"), TypeError, "lr must be float: got '0.1'"),
         (lambda m: NoisyAdam(m, 5, 0.1).predict(torch.zeros(1, 2), 0), ValueError, "particles must be"),
+        (lambda m: NoisyAdam(m, 5, 0.1).predict(torch.zeros(1, 2), 3, seed=-1), ValueError, "seed must be"),
+        (lambda m: NoisyAdam(m, 5, 0.1).predict([[0.0, 0.0]]), TypeError, "x must be Tensor"),
+        (lambda m: NoisyAdam(m, 5, 0.1, likelihood=nn.MSELoss()), TypeError, "likelihood must have kind"),
+        (lambda m: NoisyAdam(m, 5, 0.1, likelihood=Unknown()), ValueError, "likelihood.kind must be one of"),
     ],
 )  # fmt: skip
 def test_arguments_that_a_method_ignores_or_cannot_use_are_refused(make, error, message):
