@@ -152,6 +152,7 @@ REFUSED = {
         lambda: bayes.gaussian_kl(eye[0], torch.eye(3), eye[0], eye),
         r"covariances \(n, n\), all of one n: got mean",
     ),
+    "weights' variance": (lambda: bayes.mean_field_kl(eye, -eye, 1.0), "variance must not be negative: got -1"),
     "weights' prior": (lambda: bayes.mean_field_kl(eye, eye, -1.0), "prior_variance must be a number in .0, inf"),
     "layer without inputs": (lambda: bayes.MeanFieldLinear(0, 2), "in_features must be a whole number"),
     "no function": (lambda: bayes.MeanFieldLinear(2, 2)(eye, 0), "samples must be a whole number"),

@@ -139,7 +139,7 @@ REFUSED = {
     "new of 2 columns": (lambda: fbnn.posterior(kernel(), X, Y, X.repeat(1, 2), 0.1), r"new must be \(m, d\)"),
     "new NaN": (lambda: fbnn.posterior(kernel(), X, Y, X * NAN, 0.1), "new must hold finite numbers"),
     "penalty None": (lambda: fit(penalty="KL"), "penalty must be Penalty: got 'KL'"),
-    "network of another type": (lambda: fit(net=fbnn.StochasticMLP([1, 1])), "x must be of the type of the network's parameters"),
+    "network of another type": (lambda: fit(net=fbnn.StochasticMLP([1, 1])), "x must be of the type of the network's"),
     "network of other inputs": (lambda: fit(net=network(inputs=2)), r"x must be a tensor of shape \(n, 2\)"),
     "look a class": (lambda: fit(look=dict), "look must be a function, not a class"),
     "look_at 3": (lambda: fit(look_at=3), "look_at must be Sequence: got 3"),

@@ -1,5 +1,6 @@
 """The acquisition against entropies of truncated normals, and the beliefs that it is fed with."""
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -49,6 +50,16 @@ def test_acquisition_is_never_negative_and_vanishes_where_the_maximum_is_out_of_
         assert bool(alpha.isfinite().all()) and bool((alpha >= 0).all())
         assert alpha[0] < 1e-12  # 50 below the maximum
         assert bool((alpha.diff() >= -1e-9).all())  # nearer to the maximum, or beyond it, a look tells more
+
+
+@pytest.mark.parametrize("deviations", [10.0, 250.0, 299.0, 301.0, 1e4, 1e8, 1e30])
+def test_acquisition_is_right_however_far_a_maximum_lies_below(deviations):
+    """Against 300 digits. Breaks where γ φ/Φ and γ² cancel: at 10⁸ deviations nothing but rounding was left of them."""
+    with mpmath.workdps(300):
+        g = -mpmath.mpf(deviations)
+        expected = float(g * mpmath.npdf(g) / mpmath.ncdf(g) / 2 - mpmath.log(mpmath.ncdf(g)))
+    zero = torch.zeros(1, dtype=torch.float64)
+    assert max_value_entropy(zero, zero + 1, zero - deviations).item() == pytest.approx(expected, rel=1e-11)
 
 
 def test_acquisition_prefers_the_wider_of_two_beliefs_below_the_maximum():
