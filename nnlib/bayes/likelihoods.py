@@ -9,13 +9,14 @@ Papers: arXiv 1811.12565, 1903.05779. Chapter: ``book/noisy_ekfac.ipynb``.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnlib.arguments import labels, real, typed, whole, within
+from nnlib.arguments import real, typed, whole, within
+from nnlib.bayes.shapes import check_classes, same_shape
 
 LOG_TWO_PI = math.log(2 * math.pi)
 Device = torch.device | str | None
@@ -309,36 +310,3 @@ def gamma_quantile(u: Tensor, shape: float) -> Tensor:
         below = torch.special.gammainc(a, middle) < u
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return (low + high) / 2
-
-
-def same_shape(outputs: Tensor, y: Tensor, copies: int = 0) -> None:
-    """Refuse targets (n,) beside outputs (n, 1), whose difference would silently be (n, n); only shapes are looked at.
-
-    Args:
-        outputs: (..., n, C).
-        y: (n, C), with so many leading dimensions more as there are copies.
-        copies: See above.
-    """
-    real("...", finite=False, outputs=outputs, y=y)
-    if outputs.ndim < 2 + copies:
-        raise ValueError(f"outputs must have shape (..., n, C), {2 + copies} axes or more: got {tuple(outputs.shape)}")
-    expected = outputs.shape[-2 - copies :]
-    if expected != y.shape:
-        raise ValueError(f"y must have the shape of the outputs, {tuple(expected)}: got {tuple(y.shape)}")
-
-
-def check_classes(outputs: Tensor, y: Tensor, name: str = "outputs", *, finite: bool = True) -> None:
-    """Refuse what are no scores (..., n, C) with a class from 0 to C - 1 for each row, (n,).
-
-    Args:
-        outputs: The scores.
-        y: The classes.
-        name: What the caller calls the scores.
-        finite: Whether scores that are not finite are refused.
-    """
-    scores: dict[str, Any] = {name: outputs}
-    real("...", finite=finite, **scores)
-    if outputs.ndim < 2 or y.shape != outputs.shape[-2:-1]:
-        wanted, found = "must have shapes (..., n, C) and (n,)", f"{tuple(outputs.shape)} and {tuple(y.shape)}"
-        raise ValueError(f"{name} and y {wanted}: got {found}")
-    labels(outputs.shape[-1], "n", y=y)

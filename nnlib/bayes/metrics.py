@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from nnlib.arguments import real, typed, whole, within
-from nnlib.bayes.likelihoods import LOG_TWO_PI, check_classes, same_shape
+from nnlib.bayes.likelihoods import LOG_TWO_PI
+from nnlib.bayes.shapes import check_classes, same_shape
 
 LEVELS = tuple(i / 10 for i in range(1, 10))
 

@@ -100,7 +100,7 @@ class FunctionSpace:
 
     def loss(
         self,
-        network: StochasticMLP,
+        network: Process,
         x: Tensor,
         y: Tensor,
         likelihood: Gaussian,
