@@ -30,11 +30,9 @@ class Diagonal(FisherPosterior):
     def start(self) -> None:
         self.f = torch.ones_like(self.mean)
 
-    @typed
     def observe(self, statistics: Statistics) -> None:
-        squares = statistics.squares(None)
-        self.check_statistics(squares=(squares, self.f))
-        self.f = squares.lerp(self.f, self.decay)
+        super().observe(statistics)
+        self.f = statistics.squares(None).lerp(self.f, self.decay)
 
     def damped(self, damping: float) -> tuple[None, Tensor]:
         return None, self.f + damping

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnlib.arguments import typed, whole
+from nnlib.arguments import whole
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.natural import FisherPosterior
 from nnlib.noisy_ekfac.statistics import Statistics
@@ -45,10 +45,9 @@ class KroneckerPosterior(FisherPosterior):
         """Eigenvalues of S (x) A, (..., out, in)."""
         return self.s[..., :, None] * self.a[..., None, :]
 
-    @typed
     def observe(self, statistics: Statistics) -> None:
+        super().observe(statistics)
         A, S = statistics.factors()
-        self.check_statistics(A=(A, self.A), S=(S, self.S))
         self.A, self.S = A.lerp(self.A, self.decay), S.lerp(self.S, self.decay)
         self.count += 1
         if self.count % self.update_basis_every == 0:

@@ -38,9 +38,9 @@ class MeanField(Posterior):
         self.square, self.rho_average = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.rho_square, self.rho_move = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
 
-    @typed
     def observe(self, statistics: Statistics) -> None:
         """Nothing to average."""
+        super().observe(statistics)
 
     def variance(self) -> tuple[None, Tensor]:
         return None, (2 * self.rho).exp()

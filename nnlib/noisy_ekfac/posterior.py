@@ -60,9 +60,17 @@ class Posterior:
         """Make what the posterior keeps beside its mean."""
         raise NotImplementedError
 
+    @typed
     def observe(self, statistics: Statistics) -> None:
-        """Average in the Fisher statistics of a batch."""
-        raise NotImplementedError
+        """Average in the Fisher statistics of a batch; here: refuse those of other weights, which would be broadcast.
+
+        Raises:
+            TypeError: for what is no :class:`Rows` or :class:`Locations`, nor like them.
+            ValueError: for statistics of weights of another shape.
+        """
+        if statistics.shape != self.mean.shape:
+            found = f"{tuple(statistics.shape)}, not of {tuple(self.mean.shape)}"
+            raise ValueError(f"statistics must be about these weights, (..., out, in): got some of {found}")
 
     def variance(self) -> tuple[Eigenbasis | None, Tensor]:
         """The basis (None: the axes) and the variances along it, (..., out, in)."""
@@ -104,14 +112,6 @@ class Posterior:
             return self.mean + scaled
         # rotate_back, with all particles as columns of one product: broadcast over them, it would copy Q_S for each
         return self.mean + torch.einsum("...or,p...ri->p...oi", basis.Q_S, scaled @ basis.Q_A.mT)
-
-    def check_statistics(self, **pairs: tuple[Tensor, Tensor]) -> None:
-        """Refuse what would be broadcast against the averages kept, or not fit them: of each, the new and the kept."""
-        for name, (new, kept) in pairs.items():
-            if new.shape != kept.shape:
-                *lead, n_out, n_in = self.mean.shape
-                wanted = f"{n_in} inputs and {n_out} outputs" + (f" for each of {lead} copies" if lead else "")
-                raise ValueError(f"statistics must be of {wanted}: got {name} of shape {tuple(new.shape)}")
 
     def check_particles(self, **named: Any) -> None:
         """Refuse what has not the shape (P, ..., out, in), P that of all; values are not looked at."""

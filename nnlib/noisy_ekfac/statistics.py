@@ -18,6 +18,11 @@ from nnlib.curvature.factors import eigenvalues, second_moments
 class Statistics(Protocol):
     """What a batch says of a layer's Fisher matrix."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weights that it is about, (..., out, in)."""
+        ...
+
     def factors(self) -> tuple[Tensor, Tensor]:
         """A = E[x x'], (..., in, in), and S = E[ds ds'], (..., out, out)."""
         ...
@@ -45,6 +50,10 @@ class Rows:
         if self.x.ndim < 2 or self.ds.shape[:-1] != self.x.shape[:-1]:
             found = f"{tuple(self.x.shape)} and {tuple(self.ds.shape)}"
             raise ValueError(f"x and ds must have shapes (..., B, in) and (..., B, out): got {found}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.x.shape[:-2], self.ds.shape[-1], self.x.shape[-1])
 
     def factors(self) -> tuple[Tensor, Tensor]:
         n = self.x.shape[-2]
@@ -74,6 +83,10 @@ class Locations:
         if axes not in (2, 3) or self.ds.ndim != axes + 1 or self.ds.shape[1:-1] != rows:
             found = f"{tuple(self.x.shape)} and {tuple(self.ds.shape)}"
             raise ValueError(f"x and ds must have shapes (B, T, in) and (K, B, T, out), or be without T: got {found}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.ds.shape[-1], self.x.shape[-1]
 
     def factors(self) -> tuple[Tensor, Tensor]:
         return second_moments(self.x, self.ds)
