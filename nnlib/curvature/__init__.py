@@ -3,6 +3,7 @@
 Five papers stand on it. Chapter: ``book/curvature.ipynb``.
 """
 
+from nnlib.curvature.chain import Chain, Tridiagonal, chain
 from nnlib.curvature.dense import (
     dense_fisher,
     dense_gauss_newton,
@@ -17,15 +18,19 @@ from nnlib.curvature.kfac import KFAC
 from nnlib.curvature.kronecker import Cholesky, Eigenbasis, Kronecker, NotPositiveDefinite
 from nnlib.curvature.layers import blocks
 from nnlib.curvature.norms import gauss_newton_norm, jacobian_norm, kfac_norm
+from nnlib.curvature.quadratic import step_sizes
 
 __all__ = [
     "KFAC",
+    "Chain",
     "Cholesky",
     "Eigenbasis",
     "Kronecker",
     "NonFiniteGradient",
     "NotPositiveDefinite",
+    "Tridiagonal",
     "blocks",
+    "chain",
     "dense_fisher",
     "dense_gauss_newton",
     "dense_hessian",
@@ -37,4 +42,5 @@ __all__ = [
     "kfac_norm",
     "layer_index",
     "rescale",
+    "step_sizes",
 ]
