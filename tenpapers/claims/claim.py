@@ -55,7 +55,8 @@ class Claim:
         rule: One of ``tenpapers.claims.rules``.
         evidence: From a profile to :class:`Evidence`: reads recorded tables (and lets their ``NotRun`` pass), or
             computes. None where nothing here could attempt it.
-        paper: The paper's figures by name, only where verified.
+        paper: The paper's figures by name, only where verified; where it has a formula, the formula as text, which no
+            rule compares.
         certainty: How sure they are: ``printed``, ``read off a figure``, ``theorem`` or ``quoted by …``.
         equal: What is held equal in a comparison, in words; the evidence checks it by :func:`held_equal` and the like.
         same: Profiles whose runs are on the paper's own data and network, or its own mathematical object.
@@ -69,7 +70,7 @@ class Claim:
     where: str
     rule: Rule
     evidence: Callable[[str], Evidence] | None = None
-    paper: Mapping[str, float] = field(default_factory=dict)
+    paper: Mapping[str, Any] = field(default_factory=dict)
     certainty: str = ""
     equal: str = ""
     same: tuple[str, ...] = ("paper",)
