@@ -67,3 +67,17 @@ def small_cnn(seed: int = 0) -> nn.Sequential:
         for parameter in model.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     return model
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def random_layer(n_in: int, n_out: int, seed: int) -> nn.Linear:
+    """A linear layer, all of it standard normal."""
+    layer = nn.Linear(n_in, n_out, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(drawn(n_out, n_in, seed=seed))
+        layer.bias.copy_(drawn(n_out, seed=seed + 50))
+    return layer

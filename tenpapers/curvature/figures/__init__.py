@@ -5,6 +5,7 @@ Chapter: ``book/curvature.ipynb``.
 
 from tenpapers.curvature.figures.confidence import confidence
 from tenpapers.curvature.figures.damping import damping
+from tenpapers.curvature.figures.inverses import whole_inverses
 from tenpapers.curvature.figures.matrices import layer_matrices, whole_matrices
 from tenpapers.curvature.figures.patches import patches
 from tenpapers.curvature.figures.regression import regression_fields
@@ -17,5 +18,6 @@ __all__ = [
     "patches",
     "regression_fields",
     "steps_to_target",
+    "whole_inverses",
     "whole_matrices",
 ]

@@ -37,7 +37,7 @@ def whole_matrices(model: nn.Module, x: Tensor) -> go.Figure:
     index = torch.cat([layer_index(model, name) for name in LAYERS])
     exact = dense_fisher(model, x)[index][:, index]
     kfac = torch.block_diag(*(found["K-FAC"] for found in approximations(model, x).values()))
-    figure = _maps({"Fisher matrix": exact, "K-FAC": kfac}, float(exact.abs().max()))
+    figure = maps({"Fisher matrix": exact, "K-FAC": kfac}, float(exact.abs().max()))
     return describe(
         figure,
         "curvature-whole",
@@ -62,7 +62,7 @@ def layer_matrices(model: nn.Module, x: Tensor, layer: str = "layers.3") -> go.F
     exact = found["Fisher"]
     errors = {name: relative_error(matrix, exact) for name, matrix in found.items()}
     named = {name if name == "Fisher" else f"{name}: {errors[name]:.2f}": m for name, m in found.items()}
-    figure = _maps(named, float(max(matrix.abs().max() for matrix in found.values())))
+    figure = maps(named, float(max(matrix.abs().max() for matrix in found.values())))
     figure.update_layout(height=300)
     return describe(
         figure,
@@ -76,7 +76,8 @@ def layer_matrices(model: nn.Module, x: Tensor, layer: str = "layers.3") -> go.F
     )
 
 
-def _maps(matrices: dict[str, Tensor], largest: float) -> go.Figure:
+def maps(matrices: dict[str, Tensor], largest: float) -> go.Figure:
+    """Heat maps of :func:`signed_root` side by side, by title, on one scale."""
     figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.03)
     for column, matrix in enumerate(matrices.values(), 1):
         z = signed_root(matrix, largest)
