@@ -6,8 +6,10 @@ Chapter: ``book/natural_gradient.ipynb``.
 from itertools import combinations
 from typing import Any
 
-from tenpapers.natural_gradient import measure
-from tenpapers.runs import Table
+import pandas as pd
+
+from tenpapers.natural_gradient import batches, measure, units
+from tenpapers.runs import NotRun, Table
 
 # lr: of gradient descent, a share of 1 / lambda_max
 METHODS = (("GD", 1.0), ("Natural gradient", 0.3), ("Natural gradient", 1.0), ("K-FAC", 1.0))
@@ -19,7 +21,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "pairs": 300,
         "bound": 1000,
         "noise": {"n": 300, "width": 4096},
-        "seeds": range(3),
+        "seeds": range(5),
         "device": "cpu",
     },
     "paper": {
@@ -75,6 +77,42 @@ def _noise(profile: str) -> list[dict[str, Any]]:
         {"data": "mnist", "share": share, "seed": seed, "device": size["device"]} | size["noise"]
         for share in (0.0, 0.1, 0.25, 0.5)
         for seed in size["seeds"]
+    ]
+
+
+def best(tuned: pd.DataFrame) -> pd.DataFrame:
+    """Of each method the setting with the lowest mean validation loss; one that diverged on any seed is out.
+
+    Returns:
+        By method: ``lr``, ``damping``, ``validation``, ``edge``, whether lr is at an end of its grid, and ``tried``.
+    """
+    groups = tuned.groupby(["method", "lr", "damping"], sort=False)["validation"]
+    means = groups.agg(lambda part: part.mean(skipna=False)).reset_index()
+    rows = means.loc[means.groupby("method", sort=False)["validation"].idxmin()].set_index("method")
+    ends = means.groupby("method", sort=False)["lr"].agg(["min", "max"]).loc[rows.index]
+    rows["edge"] = (rows.lr == ends["min"]) | (rows.lr == ends["max"])
+    return rows.assign(tried=means.groupby("method", sort=False).size().loc[rows.index])
+
+
+def _tuning(profile: str) -> list[dict[str, Any]]:
+    return [
+        {"method": method, "lr": lr, "damping": damping, "epochs": 5, "seed": seed}
+        for method, trials in batches.TRIALS.items()
+        for lr, damping in trials
+        for seed in (100, 101, 102)
+    ]
+
+
+def _deep(profile: str) -> list[dict[str, Any]]:
+    """The tuned settings on other seeds; none before they are tuned."""
+    try:
+        chosen = best(tuning.read(profile))
+    except NotRun:
+        return []
+    return [
+        {"method": method, "lr": row.lr, "damping": row.damping, "epochs": 5, "seed": seed}
+        for method, row in chosen.iterrows()
+        for seed in SEEDS
     ]
 
 
@@ -154,4 +192,52 @@ ball = Table(
     {"laptop": lambda: [{"width": 2**18, "seed": seed} for seed in SEEDS]},
     columns=("width", "seed", "certified", "broken", "sufficient", "necessary"),
     probe={"width": 2**12, "seed": 17},
+)
+in_units = Table(
+    "natural_gradient",
+    "in_units",
+    units.measure_units,
+    {
+        "laptop": lambda: [
+            {"method": method, "factor": factor, "width": width, "d": d, "seed": seed}
+            for d in (10, 40)
+            for width in (256, 4096)
+            for factor in (2.0, 4.0, 8.0)
+            for method in units.METHODS
+            for seed in SEEDS
+        ]
+    },
+    columns=("method", "factor", "width", "d", "seed", "training", "test"),
+    probe={"method": "Natural gradient", "factor": 3.0, "width": 512, "d": 8, "seed": 17},
+)
+passes = Table(
+    "natural_gradient",
+    "passes",
+    batches.measure_epochs,
+    {
+        "laptop": lambda: [
+            {"gap": gap, "batch_size": batch_size, "seed": seed}
+            for gap in (1.0, 0.3, 0.1)
+            for batch_size in (24, 12, 6, 2, 1)
+            for seed in range(20)
+        ]
+    },
+    columns=("gap", "batch_size", "seed", "epochs", "limit"),
+    probe={"gap": 0.5, "batch_size": 4, "seed": 77},
+)
+tuning = Table(
+    "natural_gradient",
+    "tuning",
+    batches.measure_deep,
+    {"laptop": lambda: _tuning("laptop")},
+    columns=("method", "lr", "damping", "epochs", "seed", "loss", "log_loss", "validation", "error"),
+    probe={"method": "Natural gradient", "lr": 0.3, "damping": 1.0, "epochs": 1, "batch_size": 200, "seed": 17},
+)
+deep = Table(
+    "natural_gradient",
+    "deep",
+    batches.measure_deep,
+    {"laptop": lambda: _deep("laptop")},
+    columns=("method", "lr", "damping", "epochs", "seed", "loss", "log_loss", "validation", "error"),
+    probe={"method": "K-FAC", "lr": 0.1, "damping": 0.3, "epochs": 1, "batch_size": 200, "seed": 17},
 )

@@ -76,3 +76,38 @@ def test_every_figure_has_its_words(width):
     figure = figures.race(width, 1.0)
     assert figure.layout.meta["alt"] and f"Width {width:,}" in figure.layout.meta["summary"]
     assert "none" in figure.layout.meta["summary"]  # of the natural gradient nothing is left
+
+
+def test_steps_of_minimum_norm_end_on_one_line_and_are_shortest_in_their_own_units():
+    """Breaks if a step is not drawn back from its units, or the units are on the wrong side."""
+    table = pd.DataFrame(
+        [
+            {"method": m, "factor": f, "width": w, "d": 10, "training": 0.1 * f * w, "test": f + i}
+            for i, m in enumerate(("GD", "Natural gradient", "K-FAC"))
+            for f in (2.0, 4.0)
+            for w in (1, 2)
+        ]
+    )
+    figure = figures.units(table)
+    strokes = [t for t in figure.data if t.mode == "lines+markers+text"]
+    for unit, stroke in zip((0.25, 0.5, 1, 2, 4), strokes, strict=True):
+        a, b = stroke.x[1], stroke.y[1]
+        assert a + 0.75 * b == pytest.approx(1)
+        for t in (-0.01, 0.01):  # along the line
+            assert (a - 0.75 * t) ** 2 + ((b + t) / unit) ** 2 > a**2 + (b / unit) ** 2
+    (curve,) = [t for t in figure.data if t.name == "K-FAC" and t.xaxis == "x3"]
+    assert list(curve.y) == [0, 4, 6]
+    (wide,) = [t for t in figure.data if t.name == "GD" and t.xaxis == "x2"]
+    np.testing.assert_allclose(wide.y, [0, 0.4, 0.8])
+
+
+def test_passes_draw_means_by_batch_size():
+    rows = [
+        {"gap": gap, "batch_size": size, "epochs": size + gap + seed}
+        for gap in (1.0, 0.1)
+        for size in (1, 24)
+        for seed in (0, 2)
+    ]
+    figure = figures.passes(pd.DataFrame(rows))
+    np.testing.assert_allclose(figure.data[0].y, [3, 26])
+    np.testing.assert_allclose(figure.data[1].y, [2.1, 25.1])
