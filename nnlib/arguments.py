@@ -22,8 +22,8 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 # What stands for what: numpy's numbers are numbers, and a graph of torch.fx holds proxies in the place of tensors.
 _STANDS_FOR: dict[Any, tuple[type, ...]] = {
     bool: (bool, np.bool_),
-    int: (Integral,),
-    float: (Real, Tensor),
+    int: (int, Integral),
+    float: (float, Real, Tensor),
     Tensor: (Tensor, torch.fx.Proxy),
     Sequence: (Sequence, np.ndarray, Tensor),
 }
@@ -50,8 +50,9 @@ def typed(decorated: Decorated) -> Decorated:
     if isinstance(decorated, type):
         decorated.__init__ = typed(decorated.__init__)
         return typing.cast(Decorated, decorated)
-    signature = inspect.signature(decorated)
-    single = [n for n, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    parameters = inspect.signature(decorated).parameters
+    single = [n for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    in_order = [name for name in single if parameters[name].kind != inspect.Parameter.KEYWORD_ONLY]
 
     @functools.lru_cache(maxsize=1)  # at the first call, when all names of the module are known
     def wanted() -> dict[str, tuple[list[Any], tuple[type, ...]]]:
@@ -63,9 +64,10 @@ def typed(decorated: Decorated) -> Decorated:
     @functools.wraps(decorated)
     def checked(*args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_compiling():
-            given = signature.bind(*args, **kwargs).arguments
+            # Not signature.bind, which costs more than the checks; what is missing or too much, the call itself tells.
+            given = dict(zip(in_order, args, strict=False)) | kwargs
             for name, (members, kinds) in wanted().items():
-                if name in given and not _is_one_of(kinds, given[name]):
+                if name in given and type(given[name]) not in kinds and not _is_one_of(kinds, given[name]):
                     allowed = " or ".join("None" if m is type(None) else m.__name__ for m in members)
                     raise TypeError(f"{name} must be {allowed}: got {shown(given[name])}")
         return decorated(*args, **kwargs)
