@@ -66,7 +66,6 @@ class FisherPosterior(Posterior):
         arguments as in ``Posterior.propose``.
         """
         self.check_particles(gradient=gradient, weights=weights, noise=noise)
-        within("[0, inf)", lr=lr, damping_ex=damping_ex)
         within("[0, 1)", momentum=momentum)
         direction = -(gradient + self.damping_in * weights).mean(0)
         self.moves += 1

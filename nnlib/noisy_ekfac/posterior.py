@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nnlib.arguments import real, typed, whole, within
 from nnlib.curvature import Eigenbasis
-from nnlib.noisy_ekfac.statistics import Statistics
+from nnlib.noisy_ekfac.statistics import Locations, Rows, Statistics
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Posterior:
         raise NotImplementedError
 
     @typed
-    def observe(self, statistics: Statistics) -> None:
+    def observe(self, statistics: Rows | Locations | Statistics) -> None:
         """Average in the Fisher statistics of a batch; here: refuse those of other weights, which would be broadcast.
 
         Raises:
@@ -113,15 +113,13 @@ class Posterior:
         # rotate_back, with all particles as columns of one product: broadcast over them, it would copy Q_S for each
         return self.mean + torch.einsum("...or,p...ri->p...oi", basis.Q_S, scaled @ basis.Q_A.mT)
 
-    def check_particles(self, **named: Any) -> None:
-        """Refuse what has not the shape (P, ..., out, in), P that of all; values are not looked at."""
-        real("...", finite=False, **named)
-        first = next(iter(named.values())).shape[:1]
-        for name, value in named.items():
-            if value.shape != (*first, *self.mean.shape):
-                wanted = f"(P, {', '.join(map(str, self.mean.shape))})"
-                shapes = ", ".join(f"{other} {tuple(t.shape)}" for other, t in named.items())
-                raise ValueError(f"{name} must have shape {wanted}, P that of all particles: got {shapes}")
+    def check_particles(self, **named: Tensor) -> None:
+        """Refuse what has not the shape (P, ..., out, in), one P of at least 1 for all; values are not looked at."""
+        expected = (len(next(iter(named.values()))), *self.mean.shape)
+        if any(value.shape != expected for value in named.values()) or not expected[0]:
+            wanted = f"(P, {', '.join(map(str, self.mean.shape))}), P particles, at least 1"
+            found = ", ".join(f"{name} {tuple(value.shape)}" for name, value in named.items())
+            raise ValueError(f"{' and '.join(named)} must have shape {wanted}: got {found}")
 
     def kl(self) -> Tensor:
         """KL[q || N(0, prior_variance I)] = 1/2 sum (v + mean^2) / eta - 1 + log eta - log v, (...); eta the prior's.

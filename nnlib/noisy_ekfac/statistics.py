@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from nnlib.arguments import real, typed
+from nnlib.arguments import shown, typed
 from nnlib.curvature import Eigenbasis
 from nnlib.curvature.factors import eigenvalues, second_moments
 
@@ -38,18 +38,16 @@ class Rows:
     """Examples with one location each: inputs x, (..., B, in), and gradients ds, (..., B, out).
 
     Raises:
-        TypeError: for what is no tensor of floating-point numbers.
-        ValueError: for other shapes, or no examples.
+        TypeError: for what is no tensor.
+        ValueError: for other shapes, no examples, or what are no floating-point numbers.
     """
 
     x: Tensor
     ds: Tensor
 
     def __post_init__(self):
-        real("...", finite=False, x=self.x, ds=self.ds)  # shapes alone: a network's pass makes one of each layer
-        if self.x.ndim < 2 or self.ds.shape[:-1] != self.x.shape[:-1]:
-            found = f"{tuple(self.x.shape)} and {tuple(self.ds.shape)}"
-            raise ValueError(f"x and ds must have shapes (..., B, in) and (..., B, out): got {found}")
+        x, ds = self.x, self.ds
+        refuse_unless(x.ndim > 1 and ds.shape[:-1] == x.shape[:-1], x, ds, "(..., B, in) and (..., B, out)")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,19 +68,17 @@ class Locations:
     """Examples with T locations (convolutions, sequences): x, (B, T, in), and ds, (K, B, T, out); or without T.
 
     Raises:
-        TypeError: for what is no tensor of floating-point numbers.
-        ValueError: for other shapes, or no examples.
+        TypeError: for what is no tensor.
+        ValueError: for other shapes, no examples, or what are no floating-point numbers.
     """
 
     x: Tensor
     ds: Tensor
 
     def __post_init__(self):
-        real("...", finite=False, x=self.x, ds=self.ds)
-        rows, axes = self.x.shape[:-1], self.x.ndim
-        if axes not in (2, 3) or self.ds.ndim != axes + 1 or self.ds.shape[1:-1] != rows:
-            found = f"{tuple(self.x.shape)} and {tuple(self.ds.shape)}"
-            raise ValueError(f"x and ds must have shapes (B, T, in) and (K, B, T, out), or be without T: got {found}")
+        x, ds = self.x, self.ds
+        fits = x.ndim in (2, 3) and ds.ndim == x.ndim + 1 and ds.shape[1:-1] == x.shape[:-1]
+        refuse_unless(fits, x, ds, "(B, T, in) and (K, B, T, out), or be without T")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,3 +92,10 @@ class Locations:
             I_A, I_S = (torch.eye(t.shape[-1], dtype=t.dtype, device=t.device) for t in (self.x, self.ds))
             basis = Eigenbasis(I_A, I_S, self.x.new_zeros(()))
         return eigenvalues(self.x, self.ds, basis)
+
+
+def refuse_unless(fits: bool, x: Tensor, ds: Tensor, shapes: str) -> None:
+    """Shapes and type alone are looked at: a pass of the network makes statistics of every layer."""
+    if not (fits and x.numel() and ds.numel() and x.is_floating_point() and ds.is_floating_point()):
+        wanted = f"real numbers of shapes {shapes}, no axis empty"
+        raise ValueError(f"x and ds must be {wanted}: got {shown(x)} and {shown(ds)}")
