@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnlib.arguments import shown, typed, whole, within
 from nnlib.lipschitz.polar import Polar
 from nnlib.lipschitz.values import asks_backward, readable
 
@@ -27,6 +28,7 @@ WELL_CONDITIONED = {1: 7, 2: 4, 3: 4, 4: 3}
 SMALL = 128**2  # entries of W Wᵀ up to which the calls take the time, and not the products
 
 
+@typed
 def bjorck(
     weight: Tensor,
     order: int = 2,
@@ -53,17 +55,20 @@ def bjorck(
     Args:
         weight: W, shape (..., m, n), float32 or float64, of full rank: a singular value 0 stays 0.
         order: Of the polynomial, 1 to 4.
-        tolerance: Largest Frobenius norm of Q of a matrix at the end; by default 8 times the machine precision.
-        steps: Take exactly this many steps instead, whatever the residual.
-        scale: Divides W at the start; no gradient flows through it. By default :func:`norm_bound`, which is never
-            below the largest singular value, so that all start in (0, 1]. Even orders first try the c that minimises
-            ‖I - W Wᵀ / c²‖_F, which saves a step, and start again with the bound if that left the basin.
+        tolerance: Largest Frobenius norm of Q of a matrix at the end, >= 0; by default 8 times the machine precision.
+        steps: Take exactly this many steps instead, at least 1, whatever the residual.
+        scale: Divides W at the start, > 0, a number or one for each matrix, (..., 1, 1); no gradient flows through it.
+            By default :func:`norm_bound`, which is never below the largest singular value, so that all start in (0, 1].
+            Even orders first try the c that minimises ‖I - W Wᵀ / c²‖_F, which saves a step, and start again with the
+            bound if that left the basin.
 
     Returns:
         Shape (..., m, n), singular values 1. Where W has no full rank the smallest stay below 1: see :func:`residual`.
 
     Raises:
-        ValueError: another dtype, fewer than two axes, an order outside 1 to 4, or a matrix that is zero or not finite.
+        TypeError: a weight that is no tensor of floating-point numbers.
+        ValueError: another precision, fewer than two axes, an order outside 1 to 4, numbers out of range, or a matrix
+            that is zero or not finite.
 
     Source: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb
 
@@ -72,12 +77,17 @@ def bjorck(
     >>> bool(torch.allclose(rows @ rows.mT, torch.eye(4, dtype=torch.float64)))
     True
     """
+    _matrices(weight)
     if weight.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"weight must be float32 or float64, lower precision can't be orthonormal: got {weight.dtype}")
-    if weight.ndim < 2:
-        raise ValueError(f"weight must have shape (..., m, n): got {tuple(weight.shape)}")
-    if order not in BASIN:
-        raise ValueError(f"order must be 1, 2, 3 or 4: got {order}")
+    whole(1, 4, order=order)
+    if steps is not None:
+        whole(1, steps=steps)
+    if tolerance is not None:
+        within("[0, inf)", tolerance=tolerance)
+    if scale is not None and readable(weight):
+        given = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
+        _check_scale(weight.detach(), given, order, exactly=steps is not None)
     if weight.shape[-2] > weight.shape[-1]:
         return bjorck(weight.mT, order, tolerance=tolerance, steps=steps, scale=scale).mT
     if tolerance is None:
@@ -146,6 +156,7 @@ def _polynomial(q: Tensor, identity: Tensor, order: int) -> Tensor:
     return identity + a1 * q + square @ high
 
 
+@typed
 def norm_bound(weight: Tensor) -> Tensor:
     """A number that is never below the largest singular value, and equals it where rows or columns are orthogonal.
 
@@ -157,11 +168,16 @@ def norm_bound(weight: Tensor) -> Tensor:
     Returns:
         Shape (..., 1, 1).
 
+    Raises:
+        TypeError: a weight that is no tensor of floating-point numbers.
+        ValueError: fewer than two axes, or an empty one; a weight that is not finite, where its values can be read.
+
     Chapter: book/groupsort.ipynb
 
     >>> round(norm_bound(3 * torch.eye(5)).item(), 4)
     3.0
     """
+    _finite(weight)
     return _gram_bound(weight @ weight.mT if weight.shape[-2] <= weight.shape[-1] else weight.mT @ weight)
 
 
@@ -186,6 +202,7 @@ def _gram_bound(gram: Tensor) -> Tensor:
     return torch.minimum(rows, frobenius).sqrt() * margin
 
 
+@typed
 def residual(weight: Tensor) -> Tensor:
     """How far rows or columns (whichever are fewer) are from orthonormal: ‖I - W Wᵀ‖_F, measured in float64.
 
@@ -197,12 +214,49 @@ def residual(weight: Tensor) -> Tensor:
     Returns:
         Shape (...), float64.
 
+    Raises:
+        TypeError: a weight that is no tensor of floating-point numbers.
+        ValueError: fewer than two axes, or an empty one; a weight that is not finite, where its values can be read.
+
     Chapter: book/groupsort.ipynb
 
     >>> residual(torch.eye(3, 5)).item()
     0.0
     """
+    _finite(weight)
     wide = weight if weight.shape[-2] <= weight.shape[-1] else weight.mT
     wide = wide.double()
     identity = torch.eye(wide.shape[-2], dtype=wide.dtype, device=wide.device)
     return torch.linalg.matrix_norm(identity - wide @ wide.mT)
+
+
+def _matrices(weight: Tensor) -> None:
+    """Refuse what is no batch of matrices of real numbers."""
+    if not weight.is_floating_point():
+        raise TypeError(f"weight must be a tensor of real numbers: got {shown(weight)}")
+    if weight.ndim < 2 or not weight.numel():
+        raise ValueError(f"weight must have shape (..., m, n), no axis empty: got {tuple(weight.shape)}")
+
+
+def _finite(weight: Tensor) -> None:
+    _matrices(weight)
+    if readable(weight) and not weight.isfinite().all():
+        raise ValueError("weight must hold finite numbers: it holds some that are not")
+
+
+def _check_scale(weight: Tensor, scale: Tensor, order: int, *, exactly: bool) -> None:
+    """Refuse a scale from which steps that go on until they converge would not."""
+    if scale.shape and scale.shape[-2:] != (1, 1):
+        raise ValueError(f"scale must be a number or have shape (..., 1, 1): got {tuple(scale.shape)}")
+    if not ((scale > 0) & scale.isfinite()).all():
+        raise ValueError(f"scale must be positive and finite: got {shown(scale.flatten().tolist())}")
+    if exactly:
+        return
+    if not weight.isfinite().all():
+        raise ValueError("weight holds a matrix that is zero or not finite: it has no nearest orthonormal matrix")
+    largest = torch.linalg.matrix_norm(weight, 2, keepdim=True) / scale  # (..., 1, 1)
+    if not ((largest > 1e-12) & (largest < BASIN[order])).all():
+        raise ValueError(
+            f"scale must bring the largest singular value of each matrix in weight to between 1e-12 and "
+            f"{BASIN[order]:.4g}, where steps of order {order} converge: it is {largest.max():.3g}"
+        )

@@ -231,7 +231,17 @@ def test_a_singular_value_zero_stays_zero_and_the_residual_tells():
     [
         (torch.ones(2, 2, dtype=torch.float16), {}, "float32 or float64"),
         (torch.ones(3), {}, "must have shape"),
-        (torch.eye(2), {"order": 5}, "order must be 1, 2, 3 or 4: got 5"),
+        (torch.ones(0, 2, 2), {}, "must have shape"),
+        (torch.eye(2), {"order": 5}, "order must be a whole number from 1 to 4: got 5"),
+        (torch.eye(2), {"steps": 0}, "steps must be a whole number of at least 1: got 0"),
+        (torch.eye(2), {"steps": 3, "scale": -1.0}, "scale must be positive and finite"),
+        (
+            torch.ones(3, 2, 2),
+            {"scale": torch.ones(3)},
+            r"scale must be a number or have shape \(..., 1, 1\): got \(3,\)",
+        ),
+        (torch.eye(2), {"scale": 0.5, "order": 1}, "steps of order 1 converge: it is 2"),
+        (torch.eye(2), {"scale": 1e13}, "between 1e-12 and 1.528"),
         (torch.zeros(2, 2), {}, "zero or not finite"),
         (torch.full((2, 2), math.nan), {}, "zero or not finite"),
         (torch.stack([torch.eye(2), torch.zeros(2, 2)]), {}, "zero or not finite"),
