@@ -16,6 +16,7 @@ trace.py         trace: what a network computes, as a graph
 network.py       follow: bounds and rounding errors along that graph
 rounding.py      worst_error: what rounding adds
 losses.py        hinge_loss, margin_cross_entropy
+applied.py       applied: what a model makes of points, or an error that names them
 report.py        lipschitz_report: the bound from above, the slope from below, and where the difference is lost
 certificates.py  certify: radii within which no perturbation changes the class
 attacks.py       pgd; accuracies: clean >= attacked >= certified

@@ -7,7 +7,10 @@ away. Paper: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb.
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import one_of, typed, whole
 
+
+@typed
 class GroupSort(nn.Module):
     """Sort each group of neighbouring features in ascending order, along axis 1: features, or channels of images.
 
@@ -15,7 +18,7 @@ class GroupSort(nn.Module):
         group_size: g; it must divide the number of features. None: all of them (FullSort).
 
     Raises:
-        ValueError: in forward, where the groups do not fit.
+        ValueError: a group of fewer than two; in forward, where the groups do not fit.
 
     Source: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb
 
@@ -27,14 +30,13 @@ class GroupSort(nn.Module):
 
     def __init__(self, group_size: int | None = 2):
         super().__init__()
-        if group_size is not None and group_size < 2:
-            raise ValueError(f"group_size must be at least 2: got {group_size}")
+        if group_size is not None:
+            whole(2, group_size=group_size)
         self.group_size = group_size
 
     def forward(self, x: Tensor) -> Tensor:  # (n, features, ...) -> the same shape
-        size = self.group_size or x.shape[1]
-        groups = _groups(x, size)  # (n, features / g, g, ...)
-        if size == 2:  # an extremum of two is faster than a sort, and splits the gradient at a tie
+        groups = _groups(x, self.group_size)  # (n, features / g, g, ...)
+        if groups.shape[2] == 2:  # an extremum of two is faster than a sort, and splits the gradient at a tie
             first, second = groups.unbind(2)
             return torch.stack((torch.minimum(first, second), torch.maximum(first, second)), 2).flatten(1, 2)
         return groups.sort(dim=2, stable=True).values.flatten(1, 2)
@@ -77,7 +79,7 @@ class Maxout(GroupSort):
     """
 
     def forward(self, x: Tensor) -> Tensor:  # (n, features, ...) -> (n, features / g, ...)
-        return _groups(x, self.group_size or x.shape[1]).amax(2)
+        return _groups(x, self.group_size).amax(2)
 
     def lipschitz_bound(self) -> tuple[float, float]:
         """The bound 1 and the residual 0: a part of the sorted entries."""
@@ -111,20 +113,37 @@ ACTIVATIONS = {
 }
 
 
+@typed
 def activation(name: str) -> nn.Module:
     """A new activation by its name: a key of ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: another name.
 
     >>> activation("GroupSort4")
     GroupSort(group_size=4)
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}: got {name!r}")
+    one_of(ACTIVATIONS, name=name)
     return ACTIVATIONS[name]()
 
 
-def _groups(x: Tensor, size: int) -> Tensor:
-    if x.ndim < 2:
-        raise ValueError(f"features are sorted along axis 1 of (n, features, ...): got shape {tuple(x.shape)}")
+def check_groups(layer: nn.Module, **named: int) -> None:
+    """Refuse a number of features that the groups of an activation don't fill.
+
+    >>> check_groups(MaxMin(), width=3)
+    Traceback (most recent call last):
+    ValueError: width must make groups of 2 for MaxMin(group_size=2): got 3 features
+    """
+    size = getattr(layer, "group_size", None) or 1
+    for name, features in named.items():
+        if features % size:
+            raise ValueError(f"{name} must make groups of {size} for {layer}: got {features} features")
+
+
+def _groups(x: Tensor, group_size: int | None) -> Tensor:
+    if x.ndim < 2 or not x.shape[1]:
+        raise ValueError(f"x must have shape (n, features, ...): got {tuple(x.shape)}")
+    size = group_size or x.shape[1]
     if x.shape[1] % size:
-        raise ValueError(f"group_size must divide the number of features: got {size} and {x.shape[1]}")
+        raise ValueError(f"group_size must divide the number of features in x: got {size} and {x.shape[1]}")
     return x.unflatten(1, (-1, size))

@@ -6,6 +6,7 @@ Paper: Madry et al., arXiv 1706.06083; used in arXiv 1811.05381, section 5. Chap
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 from torch.nn.functional import logsigmoid
 
-from nnlib.lipschitz.certificates import Certificate, check_labels, margins
+from nnlib.arguments import one_of, real, seeded, shown, typed, whole, within
+from nnlib.lipschitz.applied import applied
+from nnlib.lipschitz.certificates import Certificate, check_labels, check_split, differences
 from nnlib.lipschitz.layers import frozen
+from nnlib.lipschitz.norms import known_norm
 from nnlib.modes import evaluating
 
 
@@ -22,6 +26,7 @@ class CertificateBroken(AssertionError):
     """An attack changed the class of a point within its certified radius: the certificate was wrong."""
 
 
+@typed
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -34,7 +39,7 @@ def pgd(
     from_x: bool = True,
     restarts: int = 9,
     losses: Sequence[str] = ("margin", "cross-entropy"),
-    clamp: tuple[float, float] | None = (0.0, 1.0),
+    clamp: Sequence[float] | None = (0.0, 1.0),
     seed: int = 0,
 ) -> Tensor:
     """Attack by projected gradient descent on a loss of the logits, in the 2-norm or the inf-norm.
@@ -48,10 +53,10 @@ def pgd(
         model: Maps (n, ...) to logits (n, classes), or (n, 1) whose sign is the class; attacked in evaluation mode.
         x: Inputs, shape (n, ...).
         y: Labels, shape (n).
-        epsilon: Radius, one number or one a point.
+        epsilon: Radius, one number or one a point, >= 0.
         p: 2 or inf.
         steps: Of each descent, at least 1.
-        step_size: Of every step, in units of epsilon; by default they fall along a line, from 0.5 to 0.
+        step_size: Of every step, in units of epsilon, > 0; by default they fall along a line, from 0.5 to 0.
         from_x: Whether to start at x.
         restarts: Random starts in the ball, after that.
         losses: "margin", "cross-entropy", or both.
@@ -63,8 +68,9 @@ def pgd(
         margin.
 
     Raises:
-        ValueError: another norm, a negative radius, no step, start or loss, labels that are no classes, or inputs
-            outside the box.
+        TypeError: inputs or labels of another dtype.
+        ValueError: another norm, a radius that is negative or not finite, no step, start or loss, labels that are no
+            classes, inputs that are not finite, outside the box or not what the model takes.
 
     Source: arXiv 1706.06083, section 2.1; arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
@@ -74,25 +80,30 @@ def pgd(
     >>> model(adversarial).argmax(1).item()
     1
     """
-    if p not in (2, math.inf):
-        raise ValueError(f"p must be 2 or inf: got {p}")
-    if not x.is_floating_point() or x.ndim < 2 or not x.isfinite().all():
-        raise ValueError(f"x must hold finite numbers of shape (n, ...): got {x.dtype} of shape {tuple(x.shape)}")
-    if clamp is not None and not ((x >= clamp[0]) & (x <= clamp[1])).all():
-        raise ValueError(f"x must lie in the box {clamp}: got values from {x.min():.3g} to {x.max():.3g}")
-    if steps < 1 or restarts < 0 or restarts + from_x < 1:
-        raise ValueError(f"steps and starts must be at least 1: got {steps} and {restarts + from_x}")
-    if not losses or not set(losses) <= set(LOSSES):
-        raise ValueError(f"losses must be some of {', '.join(LOSSES)}: got {losses}")
-    generator = torch.Generator("cpu").manual_seed(seed)
+    known_norm((2, math.inf), p=p)
+    real("n inputs ...", x=x)
+    if clamp is not None:
+        if len(clamp) != 2 or not all(isinstance(end, Real) for end in clamp) or not clamp[0] <= clamp[1]:
+            raise ValueError(f"clamp must be None, or the lowest and the highest number: got {shown(clamp)}")
+        if not ((x >= clamp[0]) & (x <= clamp[1])).all():
+            raise ValueError(f"x must lie in the box {tuple(clamp)}: got values from {x.min():.3g} to {x.max():.3g}")
+    whole(1, steps=steps)
+    whole(0 if from_x else 1, restarts=restarts)
+    if step_size is not None:
+        within("(0, inf)", step_size=step_size)
+    if not losses:
+        raise ValueError("losses must be one or more: got none")
+    for loss in losses:
+        one_of(LOSSES, losses=loss)
+    generator = seeded(seed)
     sizes = [0.5 * (1 - step / steps) if step_size is None else step_size for step in range(steps)]
     # Tensors of inference mode can't take part in a gradient: copies made outside it can.
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model), frozen(model):
         x, y = x.detach().clone(), y.detach().clone()
         radius = _radius(x, epsilon, p)
         with torch.no_grad():
-            logits = model(x)
-            y = check_labels(logits, y)
+            logits = applied(model, x=x)
+            y = check_labels(y, **{"model(x)": logits})
             best, lowest = x.clone(), _margin(logits, y)
         for start in range(0 if from_x else 1, restarts + 1):
             point = x
@@ -139,7 +150,7 @@ class _Ball:
     x: Tensor
     radius: Tensor  # (n, 1, ...)
     p: float
-    clamp: tuple[float, float] | None
+    clamp: Sequence[float] | None
 
     def direction(self, gradient: Tensor) -> Tensor:
         """The steepest direction of norm 1."""
@@ -162,14 +173,15 @@ def _radius(x: Tensor, epsilon: float | Tensor, p: float) -> Tensor:
     """(n, 1, ...), so much below epsilon that rounding, of the projection and of adding to x, carries no point out."""
     shape, unit = (-1, *[1] * (x.ndim - 1)), torch.finfo(x.dtype).eps
     radius = torch.as_tensor(epsilon, dtype=x.dtype, device=x.device)
-    if radius.shape not in ((), (len(x),)):
-        raise ValueError(f"epsilon must be one number or {len(x)}, one a point: got shape {tuple(radius.shape)}")
+    if radius.shape not in ((), (len(x),)) or not ((radius >= 0) & radius.isfinite()).all():
+        raise ValueError(
+            f"epsilon must be one number or {len(x)}, one a point, at least 0 and finite: got {shown(epsilon)}"
+        )
     radius = radius.expand(len(x)).view(shape)
-    if not ((radius >= 0) & radius.isfinite()).all():
-        raise ValueError(f"epsilon must not be negative, nor infinite: got {epsilon}")
     return (radius * (1 - 8 * unit) - unit * vector_norm(x.flatten(1), p, dim=1).view(shape)).clamp(min=0)
 
 
+@typed
 def accuracies(
     model: nn.Module, split: tuple[Tensor, Tensor], certificate: Certificate, epsilons: Sequence[float], **options
 ) -> list[dict[str, Any]]:
@@ -179,7 +191,7 @@ def accuracies(
         model: The network that was certified.
         split: The points that were certified.
         certificate: From :func:`nnlib.lipschitz.certify`, for p = 2 or inf.
-        epsilons: Radii, in the norm of the certificate.
+        epsilons: Radii >= 0, in the norm of the certificate.
         options: For :func:`pgd`.
 
     Returns:
@@ -187,19 +199,24 @@ def accuracies(
 
     Raises:
         CertificateBroken: where an attack succeeds within a certified radius.
+        TypeError: as :func:`pgd` does.
         ValueError: a certificate of other points, or as :func:`pgd` does.
 
     Chapter: book/groupsort.ipynb
     """
-    parameter = next(model.parameters(), split[0])
-    x, y = split[0].to(parameter), split[1]
+    x, y = check_split(split)
+    x = x.to(next(model.parameters(), x))
+    for epsilon in epsilons:
+        within("[0, inf)", epsilons=epsilon)
     if certificate.radius.shape != y.shape:
         raise ValueError(f"certificate must be of this split's {len(y)} points: got {len(certificate.radius)}")
     rows = []
     for epsilon in epsilons:
         attacked = pgd(model, x, y, epsilon, certificate.p, **options) if epsilon else x
         with torch.no_grad(), evaluating(model):
-            survives = certificate.correct & (_margin(model(attacked), y) > 0)
+            logits = applied(model, split=attacked)
+            y = check_labels(y, **{"model(x)": logits})
+            survives = certificate.correct & (_margin(logits, y) > 0)
         safe = certificate.correct & (certificate.radius > epsilon)
         if broken := (safe & ~survives).nonzero().flatten().tolist():
             raise CertificateBroken(f"the attack within {epsilon} changed certified points {broken[:5]}")
@@ -211,7 +228,7 @@ def accuracies(
 def _margin(logits: Tensor, y: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return torch.where(y == 1, logits[:, 0], -logits[:, 0])
-    return margins(logits, y).amin(1)
+    return differences(logits, y).amin(1)
 
 
 def _log_probability(logits: Tensor, y: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from nnlib.arguments import typed
 from nnlib.lipschitz.layers import Constrained, Norms
-from nnlib.lipschitz.norms import conv_norm, conv_norm_bound, dense_norm, with_rounding
+from nnlib.lipschitz.norms import conv_norm, conv_norm_bound, dense_norm, known_norm, pair, with_rounding
 
-Size = tuple[int, int] | None
+Size = Sequence[int] | None
 
 # Gains of torch's own layers without weights, in every norm. In evaluation mode dropout is the identity.
 KNOWN: dict[type[nn.Module], Callable[[Any], float]] = {
@@ -38,6 +39,7 @@ HOOKS = (
 )
 
 
+@typed
 def layer_bound(layer: nn.Module, norms: Norms = None, size: Size = None) -> tuple[float, float, Norms]:
     """Bound, residual and norms of a layer: from itself, or for torch's own layers from what they are.
 
@@ -51,13 +53,21 @@ def layer_bound(layer: nn.Module, norms: Norms = None, size: Size = None) -> tup
         size: H and W of a convolution's images, where they are known; else the bound holds for all that it takes.
 
     Raises:
-        ValueError: naming the layer, where no bound is known, it isn't finite, or the layer may compute something else.
+        ValueError: naming the layer, where no bound is known, it isn't finite, or the layer may compute something else;
+            norms that aren't two of 1, 2 and inf, a size that isn't two whole numbers.
 
     Chapter: book/groupsort.ipynb
 
     >>> layer_bound(nn.ReLU())
     (1.0, 0.0, None)
     """
+    if norms is not None:
+        if len(norms) != 2:
+            raise ValueError(f"norms must be two of 1, 2 and inf: got {norms}")
+        for p in norms:
+            known_norm(norms=p)
+    if size is not None:
+        pair(size=size)
     check_unchanged(layer)
     if promises(layer):
         (bound, residual), norms = _promise(layer), layer.norms  # pyright: ignore

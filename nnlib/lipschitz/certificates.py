@@ -8,20 +8,23 @@ Paper: arXiv 1811.05381, section 5; Tsuzuku et al., arXiv 1802.04034. Chapter: b
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 from torch.nn.functional import linear
 
+from nnlib.arguments import labels, one_of, real, shown, typed, within
 from nnlib.lipschitz.network import Followed, follow
-from nnlib.lipschitz.norms import DUAL, dense_norm
+from nnlib.lipschitz.norms import DUAL, dense_norm, known_norm
 from nnlib.lipschitz.rounding import unit_roundoff
 from nnlib.modes import evaluating
 
 HEADS = ("joint", "rows", "pairs")
 
 
+@typed
 @dataclass(frozen=True)
 class Certificate:
     """Certified radii of points, and what they rest on.
@@ -40,8 +43,10 @@ class Certificate:
     residual: float
     p: float
 
+    @typed
     def accuracy(self, epsilon: float = 0.0) -> float:
-        """Share of points that are right and certified against perturbations of norm up to ``epsilon``."""
+        """Share of points that are right and certified against perturbations of norm up to ``epsilon`` >= 0."""
+        within("[0, inf)", epsilon=epsilon)
         return (self.correct & (self.radius > epsilon)).double().mean().item() if epsilon else self.clean
 
     @property
@@ -50,6 +55,7 @@ class Certificate:
         return self.correct.double().mean().item()
 
 
+@typed
 def certified_radius(
     logits: Tensor, y: Tensor, constant: float, *, q: float = 2, rounding: Tensor | float = 0.0
 ) -> Tensor:
@@ -65,13 +71,15 @@ def certified_radius(
         y: Labels, shape (n).
         constant: K, from the norm of the perturbation to the norm q of the logits, > 0 and finite.
         q: 1, 2 or inf.
-        rounding: Largest q-norm of the logits' rounding errors, shape (n) or one number.
+        rounding: Largest q-norm of the logits' rounding errors, shape (n) or one number, >= 0.
 
     Returns:
         Shape (n), 0 where the prediction is wrong. The certificate holds for perturbations strictly below it.
 
     Raises:
-        ValueError: a constant or logits that are not finite, another q, or labels that are no classes.
+        TypeError: logits that are no tensor of floating-point numbers, labels that are none of whole ones.
+        ValueError: a constant or logits that are not finite, another q, labels that are no classes, or a rounding error
+            below 0, NaN or of another shape.
 
     Source: arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
@@ -79,46 +87,87 @@ def certified_radius(
     >>> [round(certified_radius(logits, y, 1.0, q=q).item(), 3) for q in (1, 2, math.inf)]
     [2.0, 1.414, 1.0]
     """
-    if not (0 < constant < math.inf):
-        raise ValueError(f"constant must be positive and finite: got {constant}")
-    if q not in DUAL:
-        raise ValueError(f"q must be 1, 2 or inf: got {q}")
-    if not logits.isfinite().all():
-        raise ValueError("logits must be finite")
-    y = check_labels(logits, y)
+    within("(0, inf)", constant=constant)
+    known_norm(q=q)
+    n = real("n classes", logits=logits)["n"]
+    y = check_labels(y, logits=logits)
+    lost = torch.as_tensor(rounding, device=logits.device)
+    if lost.shape not in ((), (n,)) or not (lost >= 0).all():
+        raise ValueError(f"rounding must be one number of at least 0, or {n}, one a point: got {shown(rounding)}")
     if logits.shape[1] == 1:
         margin, factor = torch.where(y == 1, logits[:, 0], -logits[:, 0]), 1.0
     else:
-        margin, factor = margins(logits, y).amin(1), 2 ** (1 - 1 / q)
+        margin, factor = differences(logits, y).amin(1), 2 ** (1 - 1 / q)
     return (margin.double() - 2 * factor * rounding).clamp(min=0) / (factor * constant)
 
 
+@typed
 def margins(logits: Tensor, y: Tensor) -> Tensor:
-    """z_y - z_j for every class j, infinite at j = y: (n, classes) -> (n, classes).
+    """z_y - z_j for every class j, infinite at j = y.
+
+    Args:
+        logits: Shape (n, classes), at least two classes.
+        y: Labels, shape (n).
+
+    Returns:
+        Shape (n, classes).
+
+    Raises:
+        TypeError: logits that are no tensor of floating-point numbers, labels that are none of whole ones.
+        ValueError: logits that are not finite, a single one, or labels that are no classes.
+
+    Chapter: book/groupsort.ipynb
 
     >>> margins(torch.tensor([[3.0, 1.0]]), torch.tensor([0])).tolist()
     [[inf, 2.0]]
+    """
+    if real("n classes", logits=logits)["classes"] < 2:
+        raise ValueError(f"logits must be of at least two classes: got shape {tuple(logits.shape)}")
+    return differences(logits, check_labels(y, logits=logits))
+
+
+def differences(logits: Tensor, y: Tensor) -> Tensor:
+    """As :func:`margins`, of labels that were looked at: for every step of an attack.
+
+    >>> differences(torch.tensor([[3.0, 1.0]]), torch.tensor([1])).tolist()
+    [[-2.0, inf]]
     """
     difference = logits.gather(1, y[:, None]) - logits
     return difference.scatter(1, y[:, None], math.inf)
 
 
-def check_labels(logits: Tensor, y: Tensor) -> Tensor:
+def check_labels(y: Tensor, **named: Any) -> Tensor:
     """Labels as whole numbers, where they are classes of these logits: (n), from 0 to classes - 1, or 1 of one logit.
 
-    >>> check_labels(torch.zeros(2, 3), torch.tensor([2, 0])).tolist()
+    >>> check_labels(torch.tensor([2, 0]), logits=torch.zeros(2, 3)).tolist()
     [2, 0]
     """
-    if logits.ndim != 2 or len(logits) == 0:
-        raise ValueError(f"logits must have shape (n, classes), n at least 1: got {tuple(logits.shape)}")
-    classes = max(2, logits.shape[1])
-    if y.shape != logits.shape[:1] or y.is_floating_point() or not ((y >= 0) & (y < classes)).all():
-        raise ValueError(
-            f"y must hold {len(logits)} whole numbers from 0 to {classes - 1}: got {y.dtype} of shape {tuple(y.shape)}"
-        )
+    sizes, (name,) = real("n classes", finite=False, **named), named
+    if isinstance(y, Tensor) and y.shape != (sizes["n"],):
+        raise ValueError(f"y must hold a label for each row of {name}, {sizes['n']}: got shape {tuple(y.shape)}")
+    labels(max(2, sizes["classes"]), "n", y=y)
     return y.long()
 
 
+def check_split(split: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Inputs and labels, where they are so: inputs (n, ...) of finite numbers, which may be whole (as pixels are).
+
+    >>> check_split((torch.zeros(2, 3), torch.zeros(1)))
+    Traceback (most recent call last):
+    ValueError: split must hold as many labels as inputs, 2: got shape (1,)
+    """
+    if len(split) != 2 or not all(isinstance(part, Tensor) for part in split):
+        raise ValueError(f"split must be two tensors, inputs and labels: got {shown(split)}")
+    x, y = split
+    whole_numbers = not (x.is_floating_point() or x.is_complex())
+    inputs: Any = {"inputs of split": x.double() if whole_numbers else x}
+    n = real("n inputs ...", **inputs)["n"]
+    if y.shape != (n,):
+        raise ValueError(f"split must hold as many labels as inputs, {n}: got shape {tuple(y.shape)}")
+    return x, y
+
+
+@typed
 def certify(
     model: nn.Module,
     split: tuple[Tensor, Tensor],
@@ -149,8 +198,9 @@ def certify(
 
     Raises:
         NotCertifiable: naming the layer whose residual is too large, or whose sums are too long for its precision.
-        ValueError: a layer without a bound, a head that the last layer doesn't allow, labels that are no classes, or
-            autocast, whose rounding isn't that of the parameters' precision.
+        TypeError: inputs or labels of another dtype.
+        ValueError: a layer without a bound, a head that the last layer doesn't allow, inputs that are not finite,
+            labels that are no classes, or autocast, whose rounding isn't that of the parameters' precision.
 
     Source: arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
@@ -160,19 +210,16 @@ def certify(
     >>> certify(model, (x, model(x).argmax(1))).radius.item() > 0
     True
     """
-    if head not in HEADS:
-        raise ValueError(f"head must be one of {', '.join(HEADS)}: got {head!r}")
-    x, y = split
+    one_of(HEADS, head=head)
+    x, y = check_split(split)
     if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
         raise ValueError("autocast must be off: a certificate holds for the precision of the parameters")
-    if len(x) == 0:
-        raise ValueError("the split must hold a point: got none")
     with evaluating(model), torch.no_grad():
         points = x.to(_dtype(model))
         asked = 2 if p == 1 and _starts_with(model, 2) else p
         found = follow(model, asked, x=points, max_residual=max_residual)
         logits = model(points)
-        y = check_labels(logits, y)
+        y = check_labels(y, **{"model(x)": logits})
         constant, q, pairs = found.output.gain, found.norms[1], None
         if head != "joint":
             weight, before, body = _last_weight(found)
@@ -196,7 +243,7 @@ def certify(
         if pairs is None:
             radius = certified_radius(logits, y, constant, q=q, rounding=rounding)
         else:
-            slack = (margins(logits, y).double() - 4 * rounding[:, None]).clamp(min=0)
+            slack = (differences(logits, y).double() - 4 * rounding[:, None]).clamp(min=0)
             radius = (slack / pairs[y].clamp(min=torch.finfo(torch.float64).tiny)).amin(1)
     correct = (logits[:, 0] > 0) == (y == 1) if logits.shape[1] == 1 else logits.argmax(1) == y
     residual = max((row.residual for row in found.rows), default=0.0)

@@ -8,10 +8,12 @@ import copy
 import torch
 from torch import nn
 
+from nnlib.arguments import typed
 from nnlib.lipschitz.bounds import check_forward, check_unchanged
 from nnlib.lipschitz.layers import Constrained
 
 
+@typed
 def export(model: nn.Module) -> nn.Module:
     """A copy of a network whose constrained layers are ``nn.Linear`` and ``nn.Conv2d``, with the same certificate.
 

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import interpolate, linear
 
+from nnlib.arguments import seeded, shown, typed, whole, within
 from nnlib.lipschitz.bjorck import bjorck, residual
 from nnlib.lipschitz.norms import dense_norm, with_rounding
 from nnlib.lipschitz.values import plain
@@ -124,6 +126,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+@typed
 class OrthogonalLinear(Constrained):
     """A dense layer with orthonormal rows or columns, whichever are fewer, by Björck's iteration: y = gain W x + b.
 
@@ -139,6 +142,9 @@ class OrthogonalLinear(Constrained):
         seed: Of the orthogonal initialisation, drawn on the CPU in float64.
         device: Of the parameters.
         dtype: Of the parameters.
+
+    Raises:
+        ValueError: a number out of its range; in forward, another number of features.
 
     Source: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb
 
@@ -162,8 +168,11 @@ class OrthogonalLinear(Constrained):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if not gain > 0:
-            raise ValueError(f"gain must be positive: got {gain}")
+        whole(1, n_in=n_in, n_out=n_out)
+        whole(1, 4, order=order)
+        if steps is not None:
+            whole(1, steps=steps)
+        within("(0, inf)", gain=gain)
         self.gain, self.order, self.steps = gain, order, steps
         start = orthogonal_matrix(n_out, n_in, seed)
         self.raw = parameter(start, device, dtype)  # (out, in)
@@ -174,6 +183,7 @@ class OrthogonalLinear(Constrained):
         return self.gain * bjorck(self.raw, self.order, tolerance=tolerance, steps=self.steps)
 
     def forward(self, x: Tensor) -> Tensor:  # (n, in) -> (n, out)
+        check_features(x, self.raw.shape[1])
         return linear(x, self.weight, self.bias)
 
     def lipschitz_bound(self) -> tuple[float, float]:
@@ -187,6 +197,17 @@ class OrthogonalLinear(Constrained):
 
     def extra_repr(self) -> str:
         return f"{self.raw.shape[1]}, {self.raw.shape[0]}, bias={self.bias is not None}, gain={self.gain:g}"
+
+
+def check_features(x: Tensor, count: int) -> None:
+    """Refuse inputs of a dense layer with another number of features; a graph of torch.fx has no shapes to look at.
+
+    >>> check_features(torch.ones(5, 2), 3)
+    Traceback (most recent call last):
+    ValueError: x must have shape (..., 3): got (5, 2)
+    """
+    if isinstance(x, Tensor) and x.shape[-1:] != (count,):
+        raise ValueError(f"x must have shape (..., {count}): got {tuple(x.shape)}")
 
 
 def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -223,25 +244,31 @@ def parameter(start: Tensor, device: torch.device | str | None, dtype: torch.dty
     return nn.Parameter(start.to(where, dtype or torch.get_default_dtype()))
 
 
+@typed
 def orthogonal_matrix(rows: int, columns: int, seed: int) -> Tensor:
     """A random matrix with orthonormal rows or columns, float64, the same on every device.
+
+    Raises:
+        ValueError: a size below 1, or another seed.
 
     >>> orthogonal_matrix(2, 3, seed=0).shape
     torch.Size([2, 3])
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
+    whole(1, rows=rows, columns=columns)
     with torch.device("cpu"):
-        return nn.init.orthogonal_(torch.empty(rows, columns, dtype=torch.float64), generator=generator)
+        return nn.init.orthogonal_(torch.empty(rows, columns, dtype=torch.float64), generator=seeded(seed))
 
 
+@typed
 class Normalize(nn.Module):
     """(x - mean) / std for each channel: subtracting is free, dividing costs a factor 1 / min(std) in every norm.
 
     Args:
-        mean: One number, or one a channel (axis 1).
+        mean: One number, or one a channel (axis 1), finite.
         std: Likewise, > 0.
 
     Raises:
+        TypeError: no numbers.
         ValueError: other numbers; in forward, another number of channels.
 
     Chapter: book/groupsort.ipynb
@@ -257,10 +284,10 @@ class Normalize(nn.Module):
     def __init__(self, mean: float | Sequence[float] | Tensor, std: float | Sequence[float] | Tensor):
         super().__init__()
         # In float64, so that a later cast rounds once.
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64, device="cpu").reshape(-1))
-        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float64, device="cpu").reshape(-1))
-        if not ((self.std > 0) & self.std.isfinite()).all() or not self.mean.isfinite().all():
-            raise ValueError(f"std must be positive, mean finite: got {self.std.tolist()} and {self.mean.tolist()}")
+        self.register_buffer("mean", finite_numbers("cpu", mean=mean).cpu().flatten())
+        self.register_buffer("std", finite_numbers("cpu", std=std).cpu().flatten())
+        if not (self.std > 0).all():
+            raise ValueError(f"std must be positive: got {self.std.tolist()}")
         if 1 != self.mean.numel() != self.std.numel() != 1:
             raise ValueError(f"mean and std must be one number or as many: got {len(self.mean)} and {len(self.std)}")
 
@@ -277,6 +304,34 @@ class Normalize(nn.Module):
         return 1 / self.std.min().item(), 0.0
 
 
+def finite_numbers(device: torch.device | str | None = None, **named: float | Sequence | Tensor) -> Tensor:
+    """A copy in float64 of a number, or of numbers as lists, an array or a tensor hold them: finite, at least one.
+
+    Where a tensor is, there it stays; other numbers come to ``device``.
+
+    Raises:
+        TypeError: no numbers.
+        ValueError: none, or one that is complex or not finite.
+
+    >>> finite_numbers(weight=[[1, 2]])
+    tensor([[1., 2.]], dtype=torch.float64)
+    >>> finite_numbers(mean=[0.5, None])
+    Traceback (most recent call last):
+    TypeError: mean must be finite numbers, at least one: got [0.5, None]
+    """
+    ((name, value),) = named.items()
+    told = f"{name} must be finite numbers, at least one: got {shown(value)}"
+    try:
+        dtype = None if isinstance(value, np.ndarray) else torch.float64  # a cast would hide complex numbers
+        numbers = value if isinstance(value, Tensor) else torch.tensor(value, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(told) from error
+    if numbers.is_complex() or not numbers.numel() or not numbers.isfinite().all():
+        raise ValueError(told)
+    return numbers.detach().to(torch.float64, copy=True)
+
+
+@typed
 class Upsample(nn.Module):
     """Every pixel becomes a block of ``factor`` x ``factor``: the 2-norm is multiplied by ``factor``.
 
@@ -296,8 +351,7 @@ class Upsample(nn.Module):
 
     def __init__(self, factor: int):
         super().__init__()
-        if not (isinstance(factor, int) and factor >= 1):
-            raise ValueError(f"factor must be a whole number from 1: got {factor}")
+        whole(1, factor=factor)
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:  # (n, c, h, w) -> (n, c, h factor, w factor)

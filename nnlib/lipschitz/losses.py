@@ -8,9 +8,12 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn.functional import cross_entropy, multi_margin_loss, one_hot
 
+from nnlib.arguments import typed, within
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+@typed
 def hinge_loss(margin: float) -> Loss:
     """The multi-class hinge loss, for :func:`nnlib.training.fit`.
 
@@ -22,21 +25,28 @@ def hinge_loss(margin: float) -> Loss:
     Args:
         margin: In units of the logits, > 0.
 
+    Raises:
+        ValueError: another margin.
+
     Source: arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
     >>> import torch
     >>> hinge_loss(1.0)(torch.tensor([[0.5, 0.0, -2.0]]), torch.tensor([0])).item()  # (1 - 0.5) / 3
     0.1666666716337204
     """
-    _check(margin)
-    return lambda logits, y: multi_margin_loss(logits, y, margin=margin)
+    within("(0, inf)", margin=margin)
+    return lambda logits, y: multi_margin_loss(logits, y, margin=float(margin))
 
 
+@typed
 def margin_cross_entropy(margin: float) -> Loss:
     """Cross-entropy after the true logit has been lowered by ``margin``, for :func:`nnlib.training.fit`.
 
     Args:
         margin: In units of the logits, > 0.
+
+    Raises:
+        ValueError: another margin.
 
     Source: arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
@@ -44,10 +54,5 @@ def margin_cross_entropy(margin: float) -> Loss:
     >>> margin_cross_entropy(2.0)(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).item()  # log 2
     0.6931471824645996
     """
-    _check(margin)
+    within("(0, inf)", margin=margin)
     return lambda logits, y: cross_entropy(logits - margin * one_hot(y, logits.shape[1]), y)
-
-
-def _check(margin: float) -> None:
-    if not margin > 0:
-        raise ValueError(f"margin must be positive: got {margin}")

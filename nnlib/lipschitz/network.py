@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
+from nnlib.arguments import real, shown, typed, within
 from nnlib.lipschitz.bounds import DROPOUT, layer_bound, own_type, promises, repeats
 from nnlib.lipschitz.layers import full_precision
-from nnlib.lipschitz.norms import dense_norm
+from nnlib.lipschitz.norms import dense_norm, known_norm
 from nnlib.lipschitz.operations import (
     BATCH,
     IN_PLACE,
@@ -37,6 +38,7 @@ AXES: dict[type, str] = {nn.Flatten: "start_dim", nn.Unflatten: "dim"}
 VIEWS = (*AXES, *DROPOUT, nn.Identity, nn.PixelUnshuffle, nn.PixelShuffle)
 
 
+@typed
 @dataclass(frozen=True)
 class LayerBound:
     """What one layer promises, each time that it runs.
@@ -60,6 +62,7 @@ class LayerBound:
     passed: tuple[Tensor, Tensor] | None = None
 
 
+@typed
 @dataclass(frozen=True)
 class Followed:
     """A network from input to output.
@@ -76,26 +79,40 @@ class Followed:
     norms: tuple[float, float]
     walk: "_Walk"
 
+    @typed
     def rounding(self, reach: Tensor, unit: float, entry: Tensor | float = 0.0) -> Tensor:
         """The largest rounding error of the outputs, in the norm of the output, for all inputs within ``reach`` of x.
 
         Args:
-            reach: Shape (n), in the norm of the input.
-            unit: u, the unit roundoff; see ``nnlib.lipschitz.rounding.unit_roundoff``.
-            entry: Error of the inputs themselves, shape (n), in their norm.
+            reach: Shape (n), >= 0, in the norm of the input.
+            unit: u, the unit roundoff, in [0, 1); see ``nnlib.lipschitz.rounding.unit_roundoff``.
+            entry: Error of the inputs themselves, >= 0, shape (n) or one number, in their norm.
 
         Returns:
             Shape (n), float64.
 
         Raises:
+            TypeError: a reach that is no tensor of floating-point numbers.
             NotCertifiable: where sums are too long for the precision.
+            ValueError: a network that was followed without inputs; arguments out of range or of another shape.
         """
+        if self.walk.x is None:
+            raise ValueError("rounding depends on the inputs, and the network was followed without: give follow an x")
+        n = len(self.walk.x)
+        real("n", {"n": n}, reach=reach)
+        within("[0, 1)", unit=unit)
+        for name, value in (("reach", reach), ("entry", torch.as_tensor(entry, device=reach.device))):
+            if value.shape not in ((), (n,)) or not ((value >= 0) & value.isfinite()).all():
+                raise ValueError(
+                    f"{name} must be finite and at least 0, one for each of {n} points: got {shown(value)}"
+                )
         with evaluating(self.walk.model), full_precision(reach.device.type):
             error = self.walk.run(reach, unit, entry).output.error
         assert error is not None
         return error
 
 
+@typed
 def follow(
     model: nn.Module,
     p: float | None = None,
@@ -112,18 +129,25 @@ def follow(
     Args:
         model: Any module that maps one tensor to one, each row by itself.
         p: Norm of the input; by default the one that the first layer with a norm asks for, else 2.
-        x: Inputs, shape (n, ...). Without them operations that need a shape are refused.
-        max_residual: Largest distance of a layer's weight from its constraint.
+        x: Inputs, shape (n, ...), finite. Without them operations that need a shape are refused.
+        max_residual: Largest distance of a layer's weight from its constraint, >= 0.
 
     Raises:
         NotCertifiable: naming the layer that is further from its constraint.
-        ValueError: naming the layer or operation that has no bound, or whose norm is not what the one before it gives.
+        ValueError: naming the layer or operation that has no bound, or whose norm is not what the one before it gives;
+            another norm, inputs that are not finite, a residual below 0.
 
     Chapter: book/groupsort.ipynb
 
     >>> follow(nn.Sequential(nn.Flatten(), nn.ReLU())).output.gain
     1.0
     """
+    if p is not None:
+        known_norm(p=p)
+    if x is not None:
+        real("n inputs ...", x=x)
+    if not max_residual >= 0:  # NaN fails too
+        raise ValueError(f"max_residual must be at least 0: got {max_residual}")
     parameter = next(model.parameters(), x)
     device = "cpu" if parameter is None else parameter.device.type
     with evaluating(model), full_precision(device):
@@ -200,12 +224,12 @@ class _Walk:
         if not residual <= self.max_residual:
             raise NotCertifiable(
                 f"layer {place(node)} ({kind.__name__}) is {residual:.3g} from its constraint, at most "
-                f"{self.max_residual:g} is allowed: take more steps to meet it, or train it on"
+                f"max_residual = {self.max_residual:g} is allowed: take more steps to meet it, or train it on"
             )
         if norms is not None and norms[0] != value.norm:
             raise ValueError(
                 f"layer {place(node)} ({layer}) is bounded from the {norms[0]}-norm, but it is given the "
-                f"{value.norm}-norm"
+                f"{value.norm}-norm (with p = {self.norm} at the network's input)"
             )
         if kind in AXES:
             not_the_batch(getattr(layer, AXES[kind]), value)

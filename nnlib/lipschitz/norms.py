@@ -6,6 +6,9 @@ book/bcop.ipynb.
 """
 
 import math
+from collections.abc import Collection, Sequence
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +16,26 @@ from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
+from nnlib.arguments import one_of, real, shown, typed, whole
+
 DUAL = {1: math.inf, 2: 2, math.inf: 1}  # 1/p + 1/dual = 1
+MEASURED = {(2, 2)} | {(1, q) for q in DUAL} | {(p, math.inf) for p in DUAL}
 
 
+def known_norm(among: Collection[float] = tuple(DUAL), **named: Any) -> None:
+    """The p of a p-norm: 1, 2 or inf, or some of them.
+
+    >>> known_norm(q=3)
+    Traceback (most recent call last):
+    ValueError: q must be 1, 2 or inf: got 3
+    """
+    for name, value in named.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or value not in among:
+            *first, last = map(str, among)
+            raise ValueError(f"{name} must be {', '.join(first)} or {last}: got {shown(value)}")
+
+
+@typed
 def dense_norm(weight: Tensor, norms: tuple[float, float] = (2, 2)) -> Tensor:
     """The operator norm of a matrix: max ‖W x‖_q over ‖x‖_p <= 1.
 
@@ -31,7 +51,8 @@ def dense_norm(weight: Tensor, norms: tuple[float, float] = (2, 2)) -> Tensor:
         A float64 scalar.
 
     Raises:
-        ValueError: for other pairs, whose norms are hard to compute; a weight that is not finite.
+        TypeError: a weight that is no tensor of floating-point numbers.
+        ValueError: for other pairs, whose norms are hard to compute; a weight that is no matrix, or not finite.
 
     Chapter: book/groupsort.ipynb
 
@@ -39,17 +60,19 @@ def dense_norm(weight: Tensor, norms: tuple[float, float] = (2, 2)) -> Tensor:
     >>> [round(dense_norm(weight, (p, math.inf)).item(), 3) for p in (1, 2, math.inf)]
     [4.0, 5.0, 7.0]
     """
-    weight, (p, q) = _finite(weight), norms
+    real("out in", weight=weight)
+    if norms not in MEASURED:
+        raise ValueError(f"norms must be (2, 2), (1, q) or (p, inf) with p and q from 1, 2, inf: got {norms}")
+    weight, (p, q) = weight.detach().double(), norms
     if norms == (2, 2):
         return torch.linalg.matrix_norm(weight, 2)
-    if q == math.inf and p in DUAL:
+    if q == math.inf:
         return torch.linalg.vector_norm(weight, DUAL[p], dim=1).amax()
-    if p == 1 and q in DUAL:
-        return torch.linalg.vector_norm(weight, q, dim=0).amax()
-    raise ValueError(f"norms must be (2, 2), (1, q) or (p, inf) with p and q from 1, 2, inf: got {norms}")
+    return torch.linalg.vector_norm(weight, q, dim=0).amax()
 
 
-def conv_singular_values(weight: Tensor, size: int | tuple[int, int], *, stride: int = 1) -> Tensor:
+@typed
+def conv_singular_values(weight: Tensor, size: int | Sequence[int], *, stride: int = 1) -> Tensor:
     """All singular values of a circular convolution.
 
     With the kernel's taps wound onto the image and cut into the stride's s² phases, for each of the H W / s²
@@ -66,7 +89,8 @@ def conv_singular_values(weight: Tensor, size: int | tuple[int, int], *, stride:
         Shape (H W / s², min(c_out, c_in s²)), float64, descending in each row.
 
     Raises:
-        ValueError: a kernel of another shape, or a size that the stride does not divide.
+        TypeError: a weight that is no tensor of floating-point numbers.
+        ValueError: a kernel of another shape, or not finite; a size that the stride does not divide.
 
     Source: arXiv 1805.10408, theorem 6. Chapter: book/bcop.ipynb
 
@@ -78,9 +102,10 @@ def conv_singular_values(weight: Tensor, size: int | tuple[int, int], *, stride:
     return torch.linalg.svdvals(torch.fft.fft2(_wound(weight, size, stride)).permute(2, 3, 0, 1).flatten(0, 1))
 
 
+@typed
 def conv_norm(
     weight: Tensor,
-    size: int | tuple[int, int],
+    size: int | Sequence[int],
     *,
     stride: int = 1,
     padding_mode: str = "circular",
@@ -103,7 +128,8 @@ def conv_norm(
         A float64 scalar.
 
     Raises:
-        ValueError: another padding mode, kernel or size.
+        TypeError: a weight that is no tensor of floating-point numbers.
+        ValueError: another padding mode, kernel or size, or a kernel that is not finite, or larger than what is padded.
 
     Chapter: book/bcop.ipynb
 
@@ -111,18 +137,23 @@ def conv_norm(
     >>> round(conv_norm(mean, 8).item(), 3), round(conv_norm(mean, 8, padding_mode="zeros").item(), 3)
     (1.0, 0.921)
     """
+    one_of(("circular", "zeros"), padding_mode=padding_mode)
+    if padding is not None:
+        whole(0, padding=padding)
     if padding_mode == "circular":
         half = torch.fft.rfft2(_wound(weight, size, stride)).permute(2, 3, 0, 1)  # a real kernel: the rest is conjugate
         return _spectral(half).amax()
-    if padding_mode != "zeros":
-        raise ValueError(f"padding_mode must be circular or zeros: got {padding_mode!r}")
-    height, width = _pair(size)
+    whole(1, stride=stride)
+    height, width = pair(size=size)
     weight = _checked(weight).cpu()
     padding = weight.shape[-2] // 2 if padding is None else padding
+    if height + 2 * padding < weight.shape[-2] or width + 2 * padding < weight.shape[-1]:
+        raise ValueError(
+            f"weight must fit into size and padding: got a kernel of {tuple(weight.shape[-2:])} on {height} x {width} "
+            f"pixels with {padding} around"
+        )
     shape = (1, weight.shape[1], height, width)
     out = conv2d(torch.zeros(shape, dtype=torch.float64, device="cpu"), weight, stride=stride, padding=padding)
-    if min(out.numel(), math.prod(shape)) < 2:  # a single number: nothing to iterate on
-        raise ValueError(f"the convolution of a {height} x {width} image has a single input or output")
     # What transposing the convolution would leave off where the stride does not divide the size.
     rest = [(n + 2 * padding - k) % stride for n, k in zip(shape[2:], weight.shape[2:], strict=True)]
 
@@ -134,12 +165,16 @@ def conv_norm(
         back = conv_transpose2d(back, weight, stride=stride, padding=padding, output_padding=rest)
         return back.numpy().ravel()
 
+    if min(out.numel(), math.prod(shape)) == 1 or not weight.any():  # a vector, or zero: nothing to iterate on
+        entries = adjoint(np.ones(1)) if out.numel() == 1 else forward(np.ones(math.prod(shape)))
+        return torch.from_numpy(entries).norm()
     operator = LinearOperator((out.numel(), math.prod(shape)), matvec=forward, rmatvec=adjoint, dtype=np.float64)
     start = np.random.default_rng(0).normal(size=min(operator.shape))
     largest = svds(operator, k=1, tol=1e-10, v0=start, return_singular_vectors=False, maxiter=10_000)
     return torch.tensor(largest[0], dtype=torch.float64, device="cpu")
 
 
+@typed
 def conv_norm_bound(weight: Tensor, *, stride: int = 1, grid: int | None = None) -> Tensor:
     """A proven bound on the norm of a convolution for images of every size, with zeros around, or circular.
 
@@ -165,18 +200,20 @@ def conv_norm_bound(weight: Tensor, *, stride: int = 1, grid: int | None = None)
         A float64 scalar.
 
     Raises:
-        ValueError: a grid that is too coarse to prove anything.
+        TypeError: a weight that is no tensor of floating-point numbers.
+        ValueError: a kernel of another shape, or not finite; a grid that is too coarse to prove anything.
 
     Chapter: book/bcop.ipynb
 
     >>> round(conv_norm_bound(torch.full((1, 1, 3, 3), 1 / 9)).item(), 4)
     1.0
     """
+    whole(1, stride=stride)
     weight = _checked(weight)
     kernel = phases(weight, stride)
-    grid = max(64, 8 * max(kernel.shape[-2:])) if grid is None else grid
-    if grid <= max(kernel.shape[-2:]):
-        raise ValueError(f"grid must be larger than the kernel, {max(kernel.shape[-2:])}: got {grid}")
+    widest = max(kernel.shape[-2:])
+    grid = max(64, 8 * widest) if grid is None else grid
+    whole(widest + 1, grid=grid)
     padded = pad(kernel, (0, grid - kernel.shape[-1], 0, grid - kernel.shape[-2]))
     on_grid = _spectral(torch.fft.rfft2(padded).permute(2, 3, 0, 1)).amax()
     rise = math.prod(math.cos(math.pi * (k - 1) / 2 / grid) for k in kernel.shape[-2:])
@@ -217,9 +254,10 @@ def phases(weight: Tensor, stride: int) -> Tensor:
     return weight.permute(0, 1, 3, 5, 2, 4).reshape(out, channels * stride**2, height, width)
 
 
-def _wound(weight: Tensor, size: int | tuple[int, int], stride: int) -> Tensor:
+def _wound(weight: Tensor, size: int | Sequence[int], stride: int) -> Tensor:
     """The phases' kernel, wound onto the torus of the output's size: (c_out, c_in s², H / s, W / s)."""
-    height, width = _pair(size)
+    whole(1, stride=stride)
+    height, width = pair(size=size)
     if height % stride or width % stride:
         raise ValueError(f"size must be a multiple of the stride {stride}: got {height} x {width}")
     kernel = phases(_checked(weight), stride)
@@ -230,14 +268,7 @@ def _wound(weight: Tensor, size: int | tuple[int, int], stride: int) -> Tensor:
 
 
 def _checked(weight: Tensor) -> Tensor:
-    if weight.ndim != 4:
-        raise ValueError(f"weight must be a kernel of shape (c_out, c_in, k_h, k_w): got {tuple(weight.shape)}")
-    return _finite(weight)
-
-
-def _finite(weight: Tensor) -> Tensor:
-    if not weight.isfinite().all():
-        raise ValueError("weight is not finite: no number bounds what it does")
+    real("c_out c_in k_h k_w", weight=weight)
     return weight.detach().double()
 
 
@@ -250,5 +281,19 @@ def with_rounding(norm: Tensor, weight: Tensor) -> float:
     return norm.item() * (1 + 4 * math.prod(weight.shape[1:]) * torch.finfo(torch.float64).eps)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+def pair(**named: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width, from one number for a square, or two.
+
+    >>> pair(size=4), pair(size=[2, 3])
+    ((4, 4), (2, 3))
+    >>> pair(size=0)
+    Traceback (most recent call last):
+    ValueError: size must be a whole number of at least 1: got 0
+    """
+    ((name, size),) = named.items()
+    numbers = (size, size) if not isinstance(size, Sequence) else tuple(size)
+    if len(numbers) != 2:
+        raise ValueError(f"{name} must be one number or two, height and width: got {shown(size)}")
+    for number in numbers:
+        whole(1, **{name: number})
+    return numbers

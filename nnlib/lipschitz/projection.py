@@ -8,7 +8,10 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from nnlib.arguments import typed, whole
 
+
+@typed
 def project_(model: nn.Module) -> None:
     """Let every layer that projects its stored weight do so.
 
@@ -30,13 +33,14 @@ def project_(model: nn.Module) -> None:
             module.project_()
 
 
+@typed
 def project_every(optimizer: Optimizer, model: nn.Module, every: int = 1) -> Optimizer:
     """The same optimiser, after each ``every`` steps of which the model is projected: for :func:`nnlib.training.fit`.
 
     Args:
         optimizer: Any torch optimiser over the model's parameters. Its own memory (momentum) is left as it is.
         model: Whose layers to project.
-        every: Steps between two projections. With more than 1, project once more after training.
+        every: Steps between two projections, at least 1. With more, project once more after training.
 
     Source: arXiv 1811.05381, section 4; arXiv 1911.00937, appendix. Chapter: book/groupsort.ipynb, book/bcop.ipynb
 
@@ -51,6 +55,7 @@ def project_every(optimizer: Optimizer, model: nn.Module, every: int = 1) -> Opt
     >>> layer.weight.tolist()
     [[-1.0, -1.0]]
     """
+    whole(1, every=every)
     taken = 0
 
     def after(*_: Any) -> None:

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
+from nnlib.arguments import real, seeded, shown, typed, whole
+from nnlib.lipschitz.applied import applied
 from nnlib.lipschitz.layers import frozen
 from nnlib.lipschitz.network import Followed, LayerBound, follow
 from nnlib.lipschitz.norms import DUAL
 from nnlib.modes import evaluating
 
 
+@typed
 @dataclass(frozen=True)
 class LipschitzReport:
     """Bounds from above and from below on a network's Lipschitz constant, layer by layer.
@@ -45,6 +48,7 @@ class LipschitzReport:
         return self.upper / self.lower if self.lower else math.inf
 
 
+@typed
 def layer_bounds(model: nn.Module, p: float | None = None, *, shape: Sequence[int] | None = None) -> list[LayerBound]:
     """The bounds of a network's layers, and of operations of one input, in the order in which they run.
 
@@ -67,6 +71,7 @@ def layer_bounds(model: nn.Module, p: float | None = None, *, shape: Sequence[in
     return follow(model, p, x=_example(model, shape)).rows
 
 
+@typed
 def lipschitz_constant(model: nn.Module, p: float | None = None, *, shape: Sequence[int] | None = None) -> float:
     """A proven Lipschitz constant of a network in evaluation mode: what it computes is followed (:func:`follow`).
 
@@ -83,7 +88,7 @@ def lipschitz_constant(model: nn.Module, p: float | None = None, *, shape: Seque
 
     Raises:
         ValueError: naming the layer or operation that has no bound, whose norm is not what the one before it gives, or
-            that needs a shape.
+            that needs a shape; another norm, a shape with a number that isn't whole and at least 1.
 
     Chapter: book/groupsort.ipynb
 
@@ -97,13 +102,14 @@ def lipschitz_constant(model: nn.Module, p: float | None = None, *, shape: Seque
 def _example(model: nn.Module, shape: Sequence[int] | None) -> Tensor | None:
     if shape is None:
         return None
-    if not isinstance(shape, Sequence) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise TypeError(f"shape must be that of one input, a sequence of numbers from 1: got {shape!r}")
+    for n in shape:
+        whole(1, shape=n)
     parameter = next(model.parameters(), None)
     zeros = torch.zeros(2, *shape, device="cpu" if parameter is None else parameter.device)
     return zeros if parameter is None else zeros.to(parameter)
 
 
+@typed
 @torch.enable_grad()
 def lipschitz_report(
     model: nn.Module,
@@ -122,17 +128,18 @@ def lipschitz_report(
 
     Args:
         model: As for :func:`lipschitz_constant`; measured in evaluation mode.
-        data: Inputs to start from, shape (n, ...), or a split of a data set.
+        data: Inputs to start from, shape (n, ...), finite, or a split of a data set.
         p: Norm of the input, as for :func:`lipschitz_constant`.
-        points: How many of them to use, drawn with ``seed``.
-        steps: Of the ascent.
+        points: How many of them to use, at least 1, drawn with ``seed``.
+        steps: Of the ascent; 0 for none.
         seed: Of the draws.
 
     Returns:
         A :class:`LipschitzReport`.
 
     Raises:
-        ValueError: naming a layer without a bound.
+        TypeError: data that are no tensor of floating-point numbers.
+        ValueError: naming a layer without a bound; another norm, data that are not finite, or numbers out of range.
 
     Chapter: book/groupsort.ipynb
 
@@ -142,14 +149,18 @@ def lipschitz_report(
     >>> abs(report.upper - 1) < 1e-5, report.lower <= report.upper + 1e-5
     (True, True)
     """
+    if not isinstance(data, Tensor) and len(data) != 2:
+        raise ValueError(f"data must be inputs, or inputs and labels: got {shown(data)}")
     x = data if isinstance(data, Tensor) else data[0]
-    generator = torch.Generator("cpu").manual_seed(seed)
+    real("n inputs ...", data=x)
+    whole(1, points=points)
+    whole(0, steps=steps)
+    generator = seeded(seed)
     x = x[torch.randperm(len(x), generator=generator, device="cpu")[:points].to(x.device)].detach()
     parameter = next(model.parameters(), None)
     x = x if parameter is None else x.to(parameter)
-    if len(x) == 0:
-        raise ValueError("data must hold a point: got none")
     with evaluating(model), frozen(model):
+        applied(model, data=x.clone())
         norms = follow(model, p, x=x[:1]).norms
         met = torch.cat([x, _climb(model, x, norms, steps, generator)])
         jacobian = torch.cat([jacobians(model, part) for part in met.split(64)])
@@ -171,26 +182,36 @@ def lipschitz_report(
     return LipschitzReport(told, found.output.gain, sizes[best].item(), met[best], norms)
 
 
+@typed
 @torch.enable_grad()
 def jacobians(model: nn.Module, x: Tensor) -> Tensor:
     """Derivatives of all outputs with respect to all inputs.
 
     Args:
         model: Maps (n, ...) to (n, outputs), each row by itself.
-        x: Shape (n, ...).
+        x: Shape (n, ...), finite.
 
     Returns:
         Shape (n, outputs, inputs), inputs flattened.
+
+    Raises:
+        TypeError: an x that is no tensor of floating-point numbers.
+        ValueError: an x that is not finite or not what the model takes, or a model that can't be differentiated.
 
     Chapter: book/groupsort.ipynb
 
     >>> jacobians(nn.ReLU(), torch.tensor([[1.0, -1.0]])).tolist()
     [[[1.0, 0.0], [0.0, 0.0]]]
     """
+    real("n inputs ...", x=x)
     x = x.detach().requires_grad_()
     with frozen(model):
-        out = model(x).flatten(1)  # (n, outputs)
-        rows = [torch.autograd.grad(out[:, j].sum(), x, retain_graph=True)[0] for j in range(out.shape[1])]
+        out = applied(model, x=x)
+        if not out.requires_grad:
+            raise ValueError(f"model must have a derivative by x: {type(model).__name__} gives an output without")
+        out = out.reshape(len(x), -1)  # (n, outputs)
+        sums = out.sum(0)
+        rows = [torch.autograd.grad(total, x, retain_graph=True, materialize_grads=True)[0] for total in sums]
     return torch.stack([row.flatten(1) for row in rows], 1)
 
 

@@ -18,6 +18,7 @@ from nnlib.lipschitz import (
     certified_radius,
     certify,
     follow,
+    margins,
     pgd,
 )
 from nnlib.lipschitz.rounding import unit_roundoff
@@ -219,8 +220,12 @@ def test_an_attack_may_start_at_x_alone_or_in_the_ball_alone():
     for options in ({"steps": 0}, {"from_x": False, "restarts": 0}, {"losses": ()}, {"losses": ("hinge",)}):
         with pytest.raises(ValueError, match="must be"):
             pgd(model, x, y, 0.1, **options)
-    with pytest.raises(ValueError, match="epsilon must not be negative"):
-        pgd(model, x, y, math.nan)
+    for epsilon in (math.nan, -0.1, math.inf, torch.ones(3)):
+        with pytest.raises(ValueError, match="epsilon must be one number or 50, one a point, at least 0 and finite"):
+            pgd(model, x, y, epsilon)
+    for box in ((0.0,), (1.0, 0.0), (0.0, "a")):
+        with pytest.raises(ValueError, match="clamp must be None, or the lowest and the highest number"):
+            pgd(model, x, y, 0.1, clamp=box)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -376,13 +381,52 @@ def test_the_rounding_error_is_bounded_in_the_whole_ball_and_not_at_its_centre_a
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: certified_radius(torch.zeros(1, 2), torch.tensor([0]), 0.0), "constant must be positive"),
-        (lambda: certified_radius(torch.zeros(1, 2), torch.tensor([0]), math.nan), "constant must be positive"),
+        (lambda: certified_radius(torch.zeros(1, 2), torch.tensor([0]), 0.0), "constant must be a number in"),
+        (lambda: certified_radius(torch.zeros(1, 2), torch.tensor([0]), math.nan), "constant must be a number in"),
         (lambda: certified_radius(torch.zeros(1, 2), torch.tensor([0]), 1.0, q=3), "q must be 1, 2 or inf: got 3"),
-        (lambda: certified_radius(torch.full((1, 2), math.nan), torch.tensor([0]), 1.0), "logits must be finite"),
+        (lambda: certified_radius(torch.full((1, 2), math.nan), torch.tensor([0]), 1.0), "logits must hold finite"),
+        (lambda: certified_radius(torch.zeros(1, 2), torch.tensor([2]), 1.0), "y must hold labels from 0 to 1: got 2"),
+        (
+            lambda: certified_radius(torch.zeros(1, 2), torch.zeros(2).long(), 1.0),
+            "y must hold a label for each row of l",
+        ),
+        (lambda: margins(torch.zeros(1, 1), torch.tensor([0])), "logits must be of at least two classes"),
         (lambda: certify(network(), split(network()), head="other"), "head must be one of joint, rows, pairs"),
+        (lambda: follow(network()).rounding(torch.zeros(1), 0.0), "give follow an x"),
     ],
 )
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(3, 4), torch.zeros(2).long(), r"split must hold as many labels as inputs, 3: got shape \(2,\)"),
+        (torch.zeros(3, 4), torch.full((3,), 7), "y must hold labels from 0 to 2: got 7"),
+        (torch.zeros(3, 4), torch.zeros(3), "y must be a tensor of whole numbers"),
+        (torch.zeros(3, 4), [0, 1, 2], "split must be two tensors, inputs and labels"),
+        (torch.full((3, 4), math.nan), torch.zeros(3).long(), "inputs of split must hold finite numbers: got nan"),
+        (
+            torch.zeros(0, 4),
+            torch.zeros(0).long(),
+            r"inputs of split must have shape \(n, inputs, ...\), no axis empty",
+        ),
+        (torch.zeros(3, 5), torch.zeros(3).long(), r"x must have shape \(..., 4\): got \(3, 5\)"),
+    ],
+)
+def test_points_that_are_none_are_refused_whoever_asks(x, y, message):
+    model = network()
+    with pytest.raises((TypeError, ValueError), match=message):
+        certify(model, (x, y))
+    sound = certify(model, split(model, 3))
+    with pytest.raises((TypeError, ValueError), match=message):
+        accuracies(model, (x, y), sound, [0.0])
+
+
+def test_pixels_may_be_whole_numbers():
+    model = network()
+    pixels = torch.randint(0, 2, (5, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    y = torch.zeros(5, dtype=torch.int32)
+    assert torch.equal(certify(model, (pixels, y)).radius, certify(model, (pixels.double(), y)).radius)

@@ -101,13 +101,35 @@ def test_reshaped_kernel_is_not_the_operator():
     assert (conv_norm(constant, 12) / reshaped).item() == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize(("size", "padding"), [(1, 1), (3, 0), ((3, 4), 0)])
+def test_a_convolution_of_a_single_input_or_output_is_as_long_as_its_vector(size, padding):
+    """Breaks if there is nothing to iterate on; the last is a matrix again."""
+    kernel = draw(1, 1, 3, 3)
+    found = conv_norm(kernel, size, padding_mode="zeros", padding=padding)
+    height, width = (size, size) if isinstance(size, int) else size
+    images = torch.eye(height * width, dtype=torch.float64).view(-1, 1, height, width)
+    matrix = torch.nn.functional.conv2d(images, kernel, padding=padding).flatten(1)
+    torch.testing.assert_close(found, torch.linalg.svdvals(matrix)[0])
+    assert conv_norm(0 * kernel, size, padding_mode="zeros", padding=padding) == 0
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda w: conv_norm(w, 8, padding_mode="reflect"), "padding_mode must be circular or zeros: got 'reflect'"),
+        (
+            lambda w: conv_norm(w, 8, padding_mode="reflect"),
+            "padding_mode must be one of circular, zeros: got 'reflect'",
+        ),
         (lambda w: conv_norm(w, 9, stride=2), "multiple of the stride 2: got 9 x 9"),
-        (lambda w: conv_norm(w[0], 8), "kernel of shape"),
-        (lambda w: conv_norm_bound(w, grid=3), "grid must be larger than the kernel, 3: got 3"),
+        (lambda w: conv_norm(w[0], 8), r"weight must have shape \(c_out, c_in, k_h, k_w\)"),
+        (lambda w: conv_norm(w, (8, 8, 8)), r"size must be one number or two, height and width: got \(8, 8, 8\)"),
+        (lambda w: conv_norm(w, (8, 0)), "size must be a whole number of at least 1: got 0"),
+        (
+            lambda w: conv_norm(w, (8, 2), padding_mode="zeros", padding=0),
+            r"weight must fit .* got a kernel of \(3, 3\)",
+        ),
+        (lambda w: conv_norm_bound(w, grid=3), "grid must be a whole number of at least 4: got 3"),
+        (lambda w: dense_norm(w[0, 0], (2, 2, 2)), r"norms must be .* got \(2, 2, 2\)"),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from nnlib.lipschitz import exact_distance
+from nnlib.lipschitz import dual_value, exact_distance
 from tests.oracles.lipschitz import best_critic, cheapest_permutation
 
 
@@ -32,3 +33,33 @@ def test_exact_distance_of_a_shift_is_its_length():
     assert exact_distance(p, p[torch.arange(19, -1, -1)] + 10) == pytest.approx(10 * math.sqrt(9))
     with pytest.raises(ValueError, match="same shape"):
         exact_distance(p, p[:5])
+
+
+@pytest.mark.parametrize(
+    ("critic", "p", "q", "message"),
+    [
+        (nn.Linear(2, 1), torch.ones(3, 4), torch.ones(3, 2), "p must be what the model takes: .*shape"),
+        (nn.Linear(2, 1), torch.ones(3, 2), torch.ones(3, 4), "q must be what the model takes: .*shape"),
+        (nn.Linear(2, 1), torch.ones(3, 2).double(), torch.ones(3, 2), "p must be what the model takes: .*dtype"),
+        (nn.Linear(2, 1), torch.ones(0, 2), torch.ones(3, 2), "critic must give one number for each of at least one"),
+        (nn.Linear(2, 2), torch.ones(3, 2), torch.ones(3, 2), r"critic must give one number .* got \(3, 2\)"),
+        (
+            nn.Flatten(0),
+            torch.ones(3, 2),
+            torch.ones(3, 2),
+            r"model must give a row for each of the 3 points of p: got",
+        ),
+        (lambda x: None, torch.ones(3, 2), torch.ones(3, 2), "model must give a row for each of the 3 points of p"),
+    ],
+)
+def test_what_a_critic_cant_take_is_refused_by_name(critic, p, q, message):
+    """The mean of no value is NaN, and the mean over several outputs is of another function."""
+    with pytest.raises(ValueError, match=message):
+        dual_value(critic, p, q)
+
+
+@pytest.mark.parametrize("argument", ["critic", "p", "q"])
+def test_a_dual_value_is_of_a_function_and_tensors(argument):
+    right = {"critic": nn.Linear(2, 1), "p": torch.ones(3, 2), "q": torch.ones(3, 2)}
+    with pytest.raises(TypeError, match=f"^{argument} must be"):
+        dual_value(**right | {argument: [1.0]})
