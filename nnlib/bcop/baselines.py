@@ -4,6 +4,7 @@ Paper: Li et al., arXiv 1911.00937, sections 5 and 6. Chapter: book/bcop.ipynb.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize
 from torch.nn.functional import pad as torch_pad
 
+from nnlib.arguments import real, typed, whole
 from nnlib.bcop.convolution import LipschitzConv, pad
 from nnlib.lipschitz import bjorck, norm_bound, residual
 from nnlib.lipschitz.layers import TRAINING_TOLERANCE
+from nnlib.lipschitz.norms import pair
 
 
 class RKOConv(LipschitzConv):
@@ -66,6 +69,7 @@ class L2NEConv(LipschitzConv):
         return min(self.measured_bound(), self.shape[-1] * norm_bound(matrix).item()), 0.0
 
 
+@typed
 class OSSNConv(LipschitzConv):
     """One-sided spectral normalisation: W / max(1, s), with s from power iteration on the convolution itself.
 
@@ -73,7 +77,10 @@ class OSSNConv(LipschitzConv):
 
     Args:
         c_in: As for all layers here; so are c_out, kernel_size and the options. ``size`` is needed.
-        steps: Of power iteration in each forward pass in training.
+        steps: Of power iteration in each forward pass in training, at least 1.
+
+    Raises:
+        ValueError: no size, or other padding than circular; an image of less than half the kernel.
 
     Source: arXiv 1911.00937, section 5, after arXiv 1804.04368. Chapter: book/bcop.ipynb
 
@@ -87,6 +94,7 @@ class OSSNConv(LipschitzConv):
     estimate: Tensor
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int, *, steps: int = 10, **more: Any):
+        whole(1, steps=steps)
         self.steps = steps
         super().__init__(c_in, c_out, kernel_size, **more)
 
@@ -134,13 +142,14 @@ class SVCMConv(LipschitzConv):
         grid = _circular_grid(self)
         c_out, c_in, k, _ = self.shape
         if k > min(grid):
-            raise ValueError(f"SVCM needs images larger than the kernel: got {grid} and {k}")
+            raise ValueError(f"size must be at least kernel_size for SVCM: got {grid} and {k} after the stride")
         self.raw = nn.Parameter(self.orthogonal(c_out, c_in * k * k).view(self.shape))
         self.project_()
 
     def compute_weight(self) -> Tensor:
         return self.raw
 
+    @typed
     @torch.no_grad()
     def project_(self, steps: int = 50) -> None:
         """Alternate: clip all singular values to at most 1 at this image size; cut the kernel back to k x k.
@@ -150,8 +159,21 @@ class SVCMConv(LipschitzConv):
         self.raw.copy_(clip_and_mask(self.raw.double(), _circular_grid(self), steps))
 
 
-def clip_and_mask(kernel: Tensor, size: tuple[int, int], steps: int = 50) -> Tensor:
-    """The iteration of :class:`SVCMConv` on a kernel, (c_out, c_in, k, k), at an image size.
+@typed
+def clip_and_mask(kernel: Tensor, size: int | Sequence[int], steps: int = 50) -> Tensor:
+    """The iteration of :class:`SVCMConv` on a kernel, at an image size.
+
+    Args:
+        kernel: Shape (c_out, c_in, k, k), finite.
+        size: H and W of the image, at least k.
+        steps: How often to clip and to cut; 0 for not at all.
+
+    Returns:
+        Shape (c_out, c_in, k, k).
+
+    Raises:
+        TypeError: a kernel that is no tensor of floating-point numbers.
+        ValueError: a kernel of another shape, or not finite; an image smaller than it.
 
     Source: arXiv 1805.10408, section 3. Chapter: book/bcop.ipynb
 
@@ -160,7 +182,11 @@ def clip_and_mask(kernel: Tensor, size: tuple[int, int], steps: int = 50) -> Ten
     >>> bool(conv_norm(kernel, 8) < 1.01)
     True
     """
-    k = kernel.shape[-1]
+    k = real("c_out c_in k k", kernel=kernel)["k"]
+    size = pair(size=size)
+    if k > min(size):
+        raise ValueError(f"size must be at least that of the kernel, {k}: got {size}")
+    whole(0, steps=steps)
     wide = kernel.shape[0] <= kernel.shape[1]
     for _ in range(steps):
         response = torch.fft.rfft2(kernel, s=size).permute(2, 3, 0, 1)  # (H, W / 2 + 1, c_out, c_in)
@@ -189,5 +215,8 @@ def _adjoint(y: Tensor, kernel: Tensor) -> Tensor:
     before, after = (kernel.shape[-1] - 1) // 2, kernel.shape[-1] // 2
     turned = kernel.flip(-2, -1).transpose(0, 1)
     if after > min(y.shape[-2:]):
-        raise ValueError(f"power iteration needs images of at least half the kernel: got {tuple(y.shape[-2:])}")
+        raise ValueError(
+            f"size must be at least half the kernel_size for power iteration: got {tuple(y.shape[-2:])} for "
+            f"{kernel.shape[-1]} after the stride"
+        )
     return conv2d(torch_pad(y, (before, after, before, after), mode="circular"), turned)

@@ -5,6 +5,7 @@ Paper: Li et al., arXiv 1911.00937, sections 3 and 5. Chapter: book/bcop.ipynb.
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_unshuffle
 from torch.nn.functional import pad as torch_pad
 
+from nnlib.arguments import one_of, real, seeded, typed, whole
 from nnlib.lipschitz import Constrained, conv_norm, conv_norm_bound, conv_singular_values
 from nnlib.lipschitz.layers import filled
-from nnlib.lipschitz.norms import with_rounding
-from nnlib.lipschitz.values import readable
+from nnlib.lipschitz.norms import pair, with_rounding
 
 LARGEST_DENSE = 4096  # rows and columns of an operator that is written out as a matrix
 
 
+@typed
 class LipschitzConv(Constrained):
     """What the layers below share. Subclasses compute ``weight`` and may know a better bound than the measured norm.
 
@@ -39,8 +41,8 @@ class LipschitzConv(Constrained):
         dtype: Of the parameters.
 
     Raises:
-        ValueError: a stride that does not divide the kernel or the image, another padding mode, or a dilation or groups
-            that the layer has no theory for.
+        ValueError: a stride that does not divide the kernel or the image, another padding mode, a dilation or groups
+            that the layer has no theory for, or a number below 1; in forward, images of another shape.
 
     Chapter: book/bcop.ipynb
     """
@@ -57,35 +59,30 @@ class LipschitzConv(Constrained):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-        size: int | tuple[int, int] | None = None,
+        size: int | Sequence[int] | None = None,
         padding_mode: str = "circular",
         seed: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if min(c_in, c_out, kernel_size, stride, dilation, groups) < 1:
-            raise ValueError(
-                "channels, kernel size, stride, dilation and groups must be at least 1: got "
-                f"{c_in}, {c_out}, {kernel_size}, {stride}, {dilation}, {groups}"
-            )
+        whole(1, c_in=c_in, c_out=c_out, kernel_size=kernel_size, stride=stride, dilation=dilation, groups=groups)
+        one_of(("circular", "zeros"), padding_mode=padding_mode)
         if kernel_size % stride and not (self.any_geometry and kernel_size > stride):
-            raise ValueError(f"stride must divide the kernel size: got {stride} and {kernel_size}")
+            raise ValueError(f"stride must divide the kernel_size: got {stride} and {kernel_size}")
         if (dilation, groups) != (1, 1) and not self.any_geometry:
             raise ValueError(f"{type(self).__name__} has no dilation and no groups: got {dilation} and {groups}")
         if c_in % groups or c_out % groups:
-            raise ValueError(f"groups must divide the channels: got {groups} of {c_in} and {c_out}")
-        if padding_mode not in ("circular", "zeros"):
-            raise ValueError(f"padding_mode must be circular or zeros: got {padding_mode!r}")
-        self.size = (size, size) if isinstance(size, int) else size
+            raise ValueError(f"groups must divide the channels c_in and c_out: got {groups} of {c_in} and {c_out}")
+        self.size = None if size is None else pair(size=size)
         if self.size is not None and any(n % stride for n in self.size):
-            raise ValueError(f"stride must divide the image: got {stride} and {self.size}")
+            raise ValueError(f"stride must divide the image: got {stride} and the size {self.size}")
         self.stride, self.padding_mode, self.dilation, self.groups = stride, padding_mode, dilation, groups
         self.kernel_size, taps = kernel_size, -(-kernel_size // stride)
         self.shape = (c_out, c_in * stride**2 // groups, taps, taps)  # of the weight
         self.placed = {"device": device, "dtype": dtype or torch.get_default_dtype()}
         self.bias = nn.Parameter(torch.zeros(c_out, **self.placed)) if bias else None
-        self.generator = torch.Generator("cpu").manual_seed(seed)
+        self.generator = seeded(seed)
         self._told: set[tuple[int, int]] = set()
         self.build()
         del self.generator, self.placed
@@ -116,11 +113,19 @@ class LipschitzConv(Constrained):
         return None if self.size is None else (self.size[0] // self.stride, self.size[1] // self.stride)
 
     def forward(self, x: Tensor) -> Tensor:  # (n, c_in, H, W) -> (n, c_out, H / s, W / s)
-        if self.size is not None and tuple(x.shape[-2:]) != self.size:
-            raise ValueError(f"this layer is for images of {self.size}: got {tuple(x.shape[-2:])}")
-        if self.stride > 1:
-            x = pixel_unshuffle(x, self.stride)
-        size = (x.shape[-2], x.shape[-1])
+        s, c_in, shape = self.stride, self.shape[1] * self.groups // self.stride**2, tuple(x.shape)
+        size = shape[-2:]
+        if (
+            shape[-3:-2] != (c_in,)
+            or len(shape) > 4
+            or self.size not in (None, size)
+            or any(n % s or not n for n in size)
+        ):
+            height, width = self.size or (f"a multiple of {s}", f"a multiple of {s}")
+            raise ValueError(f"x must have shape (n, {c_in}, {height}, {width}): got {shape}")
+        if s > 1:
+            x = pixel_unshuffle(x, s)
+        size = (size[0] // s, size[1] // s)
         if (self.padding_mode == "zeros" or min(size) < self.reach) and size not in self._told and readable(x):
             self._told.add(size)
             self._warn(size)
@@ -204,6 +209,7 @@ class LipschitzConv(Constrained):
         return f"{c_in * self.groups}, {c_out}, kernel_size={k}{stride}{more}{zeros}"
 
 
+@typed
 @dataclass(frozen=True)
 class Gains:
     """By how much a convolution stretches its inputs.
@@ -225,18 +231,19 @@ class Gains:
         return f"{self.smallest:.4f} to {self.largest:.4f}, root mean square {self.rms:.4f}{dropped}"
 
 
+@typed
 @torch.no_grad()
-def gains(layer: LipschitzConv, size: int | tuple[int, int]) -> Gains:
+def gains(layer: LipschitzConv, size: int | Sequence[int]) -> Gains:
     """The true singular values of a layer on images of a size, for any padding, width and kernel.
 
     Circular: by Fourier transform. Zeros: of the operator written out as a matrix.
 
     Args:
         layer: A convolution of this package.
-        size: H and W of its input.
+        size: H and W of its input, multiples of the stride.
 
     Raises:
-        ValueError: with zero padding, where the matrix would be larger than 4096 x 4096.
+        ValueError: another size; with zero padding, where the matrix would be larger than 4096 x 4096.
 
     Chapter: book/bcop.ipynb
 
@@ -244,8 +251,10 @@ def gains(layer: LipschitzConv, size: int | tuple[int, int]) -> Gains:
     >>> print(gains(BCOPConv(8, 4, 3, seed=0), 6))
     1.0000 to 1.0000, root mean square 1.0000, 144 input dimensions dropped
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = pair(size=size)
     weight, s = layer.plain_kernel().double(), layer.stride
+    if height % s or width % s:
+        raise ValueError(f"size must be multiples of the stride {s}: got {height} x {width}")
     grid = (height // s, width // s)
     if layer.padding_mode == "circular":
         values = conv_singular_values(weight, grid)
@@ -256,29 +265,36 @@ def gains(layer: LipschitzConv, size: int | tuple[int, int]) -> Gains:
     return Gains(values.max().item(), values.min().item(), values.square().mean().sqrt().item(), lost)
 
 
-def operator_matrix(kernel: Tensor, size: tuple[int, int], padding_mode: str = "circular") -> Tensor:
+@typed
+def operator_matrix(kernel: Tensor, size: int | Sequence[int], padding_mode: str = "circular") -> Tensor:
     """A convolution as a matrix, (c_out H W, c_in H W), by applying it to every unit image.
 
     Args:
-        kernel: Shape (c_out, c_in, k, k).
+        kernel: Shape (c_out, c_in, k, k), finite.
         size: H and W.
         padding_mode: "circular" or "zeros", with k // 2 pixels before and (k - 1) // 2 after.
 
     Raises:
-        ValueError: where the matrix would be larger than 4096 x 4096.
+        TypeError: a kernel that is no tensor of floating-point numbers.
+        ValueError: a kernel of another shape, or not finite; another size or padding; where the matrix would be larger
+            than 4096 x 4096.
 
     Chapter: book/bcop.ipynb
 
     >>> operator_matrix(torch.eye(2)[:, :, None, None], (2, 2)).shape
     torch.Size([8, 8])
     """
+    real("c_out c_in k k", kernel=kernel)
+    one_of(("circular", "zeros"), padding_mode=padding_mode)
+    height, width = pair(size=size)
     c_out, c_in, k, _ = kernel.shape
-    n = c_in * math.prod(size)
-    if max(n, c_out * math.prod(size)) > LARGEST_DENSE:
+    n = c_in * height * width
+    if max(n, c_out * height * width) > LARGEST_DENSE:
         raise ValueError(
-            f"the operator has more than {LARGEST_DENSE} inputs or outputs at {size}: take a smaller image"
+            f"size must leave the operator at most {LARGEST_DENSE} inputs and outputs: got {height} x {width} pixels "
+            f"of {c_in} channels to {c_out}"
         )
-    images = torch.eye(n, dtype=kernel.dtype, device=kernel.device).view(n, c_in, *size)
+    images = torch.eye(n, dtype=kernel.dtype, device=kernel.device).view(n, c_in, height, width)
     return conv2d(pad(images, k, padding_mode), kernel).flatten(1).mT
 
 

@@ -6,11 +6,13 @@ Paper: Li et al., arXiv 1911.00937, section 4. Chapter: book/bcop.ipynb.
 import math
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import shown, typed, whole
 from nnlib.bcop.convolution import LipschitzConv
 from nnlib.bcop.kernels import bcop_kernel, block_convolution, orthogonality_residual
 from nnlib.lipschitz import bjorck
@@ -18,6 +20,7 @@ from nnlib.lipschitz.layers import TRAINING_TOLERANCE
 from nnlib.lipschitz.norms import phases
 
 
+@typed
 class BCOPConv(LipschitzConv):
     """The orthogonal convolution of Li et al.: every singular value is 1, before, during and after training.
 
@@ -86,10 +89,13 @@ class BCOPConv(LipschitzConv):
             self.raw_patches = nn.Parameter(self._drawn(c_out, between * s**2), requires_grad=self.trainable)
             c_out = between
         c, count = max(c_out, c_in), 2 * (k - 1)
-        rank = c // 2 if self.asked is None else self.asked
-        ranks = [rank] * count if isinstance(rank, int) else list(rank)
-        if len(ranks) != count or not all(0 <= r <= c for r in ranks):
-            raise ValueError(f"rank must be one number or {count} numbers from 0 to {c}: got {rank}")
+        rank: Any = c // 2 if self.asked is None else self.asked
+        asked: Any = [rank] if isinstance(rank, Integral) else list(rank)
+        for r in asked:
+            whole(0, c, rank=r)
+        ranks = asked * count if isinstance(rank, Integral) else asked
+        if len(ranks) != count:
+            raise ValueError(f"rank must be one number or {count} numbers from 0 to {c}: got {shown(rank)}")
         most = max(ranks, default=0)
         self.raw = nn.Parameter(self._drawn(c_out, c_in), requires_grad=self.trainable)
         self.raw_bases = nn.Parameter(self._drawn(count, c, most), requires_grad=self.trainable)

@@ -176,7 +176,7 @@ def test_layers_for_one_size_ask_for_it(layer):
         layer(2, 2, 3)
     with pytest.raises(ValueError, match="give size="):
         layer(2, 2, 3, size=6, padding_mode="zeros")
-    with pytest.raises(ValueError, match="for images of"):
+    with pytest.raises(ValueError, match=r"x must have shape \(n, 2, 6, 6\)"):
         layer(2, 2, 3, size=6)(torch.zeros(1, 2, 5, 5))
 
 

@@ -113,10 +113,34 @@ def test_doubling_gives_half_ranks_and_the_old_kernel_in_its_corner(ranks):
     assert orthogonality_residual(wide) < 1e-12
 
 
-def test_bad_input_is_refused_by_name():
-    with pytest.raises(ValueError, match="kernels must be"):
-        block_convolution(torch.ones(1, 2, 1, 1), torch.ones(3, 1, 1, 1))
-    with pytest.raises(ValueError, match="must act on 4 channels"):
-        bcop_kernel(torch.eye(4), torch.zeros(1, 3, 1), torch.zeros(1, 4, 1))
-    with pytest.raises(ValueError, match="rank must be from 0 to 3"):
-        projector(3, 4)
+EYE = torch.eye(4)[:, :, None, None]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: block_convolution(torch.ones(1, 2, 1, 1), torch.ones(3, 1, 1, 1)),
+            "x must take as many channels as y",
+        ),
+        (lambda: block_convolution(EYE[0], EYE), r"x must have shape \(c_out, c, h, w\)"),
+        (lambda: block_convolution(EYE, EYE.long()), "y must be a tensor of real numbers"),
+        (lambda: block_convolution(EYE, EYE[..., :0]), "y must have shape .* no axis empty"),
+        (lambda: block_convolution(EYE, None), "y must be Tensor: got None"),
+        (lambda: extend(EYE, torch.ones(3, 1), 3), r"basis must have shape \(4, r\)"),
+        (lambda: extend(EYE, torch.ones(4), 3), r"basis must have shape \(4, r\)"),
+        (lambda: extend(EYE, torch.ones(4, 1).long(), 3), r"basis must have shape .* got a tensor of int64"),
+        (lambda: extend(EYE, torch.ones(4, 1), 1), "axis must be one of 2, -2, 3, -1: got 1"),
+        (lambda: extend(EYE[:, :, 0], torch.ones(4, 1), 3), r"kernel must have shape \(c, n, h, w\)"),
+        (lambda: bcop_kernel(EYE, torch.zeros(1, 4, 1), torch.zeros(1, 4, 1)), r"h must have shape \(c_out, c_in\)"),
+        (lambda: bcop_kernel(torch.eye(4), torch.zeros(1, 3, 1), torch.zeros(1, 4, 1)), "rows .* act on 4 channels"),
+        (lambda: bcop_kernel(torch.eye(4), torch.zeros(1, 4, 1), torch.zeros(4, 1)), "columns .* act on 4 channels"),
+        (lambda: bcop_kernel(torch.eye(4), [], torch.zeros(1, 4, 1)), r"rows must be Tensor: got \[\]"),
+        (lambda: projector(3, 4), "rank must be a whole number from 0 to 3: got 4"),
+        (lambda: double(torch.eye(2), torch.full((1, 2, 2), 0.4), projector(2, 1)[None]), "rows must hold projectors"),
+        (lambda: double(torch.eye(2), projector(2, 1)[None], projector(3, 1)[None]), "columns must have shape"),
+    ],
+)
+def test_what_is_no_kernel_is_refused_by_name(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()

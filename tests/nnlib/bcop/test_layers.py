@@ -198,10 +198,13 @@ def test_a_corrupted_layer_raises_the_constant_and_is_refused():
     ("options", "message"),
     [
         ({"kernel_size": 1, "stride": 2}, "stride must divide the kernel"),
-        ({"kernel_size": 3, "groups": 3}, "groups must divide the channels: got 3 of 4 and 4"),
-        ({"kernel_size": 3, "dilation": 0}, "must be at least 1"),
+        ({"kernel_size": 3, "groups": 3}, "groups must divide the channels c_in and c_out: got 3 of 4 and 4"),
+        ({"kernel_size": 3, "dilation": 0}, "dilation must be a whole number of at least 1: got 0"),
         ({"kernel_size": 2, "stride": 2, "size": 5}, "stride must divide the image"),
-        ({"kernel_size": 3, "padding_mode": "reflect"}, "circular or zeros"),
+        ({"kernel_size": 2, "size": (4, 4, 4)}, "size must be one number or two"),
+        ({"kernel_size": 2, "size": (4, 0)}, "size must be a whole number of at least 1: got 0"),
+        ({"kernel_size": 3, "padding_mode": "reflect"}, "padding_mode must be one of circular, zeros: got 'reflect'"),
+        ({"kernel_size": 3, "seed": -1}, "seed must be a whole number from 0"),
         ({"kernel_size": 3, "rank": 9}, "from 0 to 4"),
         ({"kernel_size": 3, "rank": [1, 2]}, "4 numbers"),
     ],
@@ -277,6 +280,17 @@ def test_ranks_are_a_part_of_the_state():
     torch.testing.assert_close(other.eval().weight, layer.eval().weight)
 
 
-def test_another_size_than_the_one_it_was_made_for_is_refused():
-    with pytest.raises(ValueError, match="for images of"):
-        BCOPConv(2, 2, 3, size=8)(torch.zeros(1, 2, 9, 9))
+@pytest.mark.parametrize(
+    ("options", "shape", "wanted"),
+    [
+        ({"size": 8}, (1, 2, 9, 9), r"\(n, 2, 8, 8\)"),
+        ({}, (1, 3, 9, 9), r"\(n, 2, "),
+        ({}, (2, 9), r"\(n, 2, "),
+        ({}, (1, 2, 0, 9), r"\(n, 2, "),
+        ({"kernel_size": 4, "stride": 2}, (1, 2, 8, 9), r"\(n, 2, a multiple of 2, a multiple of 2\)"),
+    ],
+)
+def test_images_of_another_shape_are_refused_by_name(options, shape, wanted):
+    layer = BCOPConv(2, 2, **{"kernel_size": 3} | options)
+    with pytest.raises(ValueError, match=rf"x must have shape {wanted}.*: got \({shape[0]}, {shape[1]}"):
+        layer(torch.zeros(shape))

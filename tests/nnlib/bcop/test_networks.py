@@ -61,7 +61,12 @@ def test_upsampling_counts_in_the_constant():
     [
         (lambda: LipschitzCNN((1, 8, 8), 10, "huge"), "architecture must be one of"),
         (lambda: LipschitzCNN((1, 8, 8), 10, "mini", "Cayley"), "method must be one of"),
-        (lambda: LipschitzCNN((1, 7, 7), 10, "mini"), "stride must divide the image"),
+        (lambda: LipschitzCNN((1, 7, 7), 10, "mini"), r"shape must be images that each stride divides: got \(7, 7\)"),
+        (lambda: LipschitzCNN((8, 8), 10, "mini"), r"shape must be three numbers, \(c, H, W\): got \(8, 8\)"),
+        (lambda: LipschitzCNN((1, 8, 8), 10, "mini", activation="Maxout"), "activation must be one of MaxMin"),
+        (lambda: LipschitzCNN((1, 8, 8), 10, "mini", width=0.2), "width must make groups of 2 .* got 3 features"),
+        (lambda: LipschitzCNN((1, 8, 8), 10, "mini", width=-1.0), "width must be a number in"),
+        (lambda: LipschitzCNN((1, 8, 8), 10, "mini", seed=-1), "seed must be a whole number"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(call, message):
@@ -73,7 +78,7 @@ def test_networks_have_no_layer_that_shrinks_gradients():
     """No pooling, normalisation, dropout or residual sum in any architecture."""
     allowed = (*(METHODS[m] for m in METHODS if isinstance(METHODS[m], type)), nn.Flatten)
     for name in ARCHITECTURES:
-        model = LipschitzCNN((1, 16, 16), 1, name, width=0.0625 * (1 if name in ("fc3", "critic", "large") else 4))
+        model = LipschitzCNN((1, 16, 16), 1, name, width=0.0625 * (1 if name in ("fc3", "critic", "large") else 8))
         kinds = {type(layer).__name__ for layer in model if not isinstance(layer, allowed)}
         assert kinds <= {"MaxMin", "OrthogonalLinear"}
     assert math.isfinite(lipschitz_constant(model))

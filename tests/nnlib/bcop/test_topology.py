@@ -135,5 +135,17 @@ def test_response_is_the_transform_that_the_singular_values_come_from():
 def test_a_kernel_without_a_winding_number_is_refused():
     with pytest.raises(ValueError, match="no winding number"):
         winding_number(torch.ones(1, 1, 1, 2, dtype=F64))  # 1 + exp(-i theta) is 0 at pi
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=r"kernel must have shape \(n, n, k_h, k_w\)"):
         winding_number(torch.ones(1, 2, 1, 2))
+    with pytest.raises(ValueError, match="no winding number"):
+        winding_number(torch.full((2, 2, 1, 2), 1e300, dtype=F64))  # its determinants are no numbers
+
+
+def test_factors_are_an_orthogonal_matrix_and_projectors():
+    with pytest.raises(ValueError, match="h must be orthogonal: it is"):
+        kernel_1d(torch.full((2, 2), 0.5), [])
+    with pytest.raises(ValueError, match="projectors must hold projectors, P Pᵀ = P: one is 2 from it"):
+        kernel_1d(torch.eye(2), [torch.eye(2), 2 * torch.eye(2)])
+    for rank in (-1, 3, 1.0):
+        with pytest.raises((TypeError, ValueError), match="ranks must be a whole number from 0 to 2"):
+            island_kernel(2, [1, rank])
