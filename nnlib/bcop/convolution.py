@@ -17,6 +17,7 @@ from nnlib.arguments import one_of, real, seeded, typed, whole
 from nnlib.lipschitz import Constrained, conv_norm, conv_norm_bound, conv_singular_values
 from nnlib.lipschitz.layers import filled
 from nnlib.lipschitz.norms import pair, with_rounding
+from nnlib.lipschitz.values import readable
 
 LARGEST_DENSE = 4096  # rows and columns of an operator that is written out as a matrix
 

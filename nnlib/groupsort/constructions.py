@@ -5,23 +5,36 @@ Paper: arXiv 1811.05381, section 3 and appendix. Chapter: book/groupsort.ipynb.
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from nnlib.lipschitz import FullSort, GroupSort, MaxMin, bjorck
-from nnlib.lipschitz.norms import DUAL
+from nnlib.arguments import real, typed, whole, within
+from nnlib.lipschitz import FullSort, GroupSort, MaxMin, bjorck, residual
+from nnlib.lipschitz.layers import finite_numbers
+from nnlib.lipschitz.norms import known_norm
 
 ROOT = math.sqrt(0.5)
 
 
-def affine(weight: Tensor | list, bias: Tensor | None = None) -> nn.Linear:
+@typed
+def affine(weight: Tensor | Sequence[Sequence[float]], bias: Tensor | None = None) -> nn.Linear:
     """A linear layer with this weight, shape (out, in), and bias, shape (out), in float64, where the weight is.
+
+    Raises:
+        TypeError: a weight that is no numbers, a bias that is no tensor of floating-point ones.
+        ValueError: a weight or a bias of another shape, or not finite.
 
     >>> affine([[3.0, 4.0]])(torch.ones(1, 2, dtype=torch.float64)).item()
     7.0
     """
-    weight = weight if isinstance(weight, Tensor) else torch.tensor(weight, dtype=torch.float64)
+    weight = finite_numbers(weight=weight)
+    out = real("out in", weight=weight)["out"]
+    if bias is not None:
+        real("out", bias=bias)
+        if len(bias) != out:
+            raise ValueError(f"bias must have an entry for each of the {out} rows of weight: got {len(bias)}")
     layer = nn.Linear(*weight.shape[::-1], bias=bias is not None, dtype=torch.float64, device=weight.device)
     with torch.no_grad():
         layer.weight.copy_(weight)
@@ -68,40 +81,52 @@ def maxmin_from_abs() -> nn.Sequential:
     return nn.Sequential(affine(turn), _Half(), affine(turn))
 
 
+@typed
 def abs_from_maxmin(n: int) -> nn.Sequential:
     """Entrywise |x| of n features in the 2-norm: each is doubled to (x, -x)/sqrt(2), sorted, and put together again.
+
+    Raises:
+        ValueError: n below 1.
 
     Source: arXiv 1811.05381, appendix. Chapter: book/groupsort.ipynb
 
     >>> abs_from_maxmin(2)(torch.tensor([[-1.0, 2.0]], dtype=torch.float64)).round(decimals=6).tolist()
     [[1.0, 2.0]]
     """
+    whole(1, n=n)
     eye = torch.eye(n, dtype=torch.float64)
     pair = torch.tensor([[ROOT], [-ROOT]], dtype=torch.float64)
     return nn.Sequential(affine(torch.kron(eye, pair)), MaxMin(), affine(torch.kron(eye, -pair.T)))
 
 
+@typed
 def leaky_relu_from_maxmin(slope: float = 0.0) -> nn.Sequential:
     """max(x, slope x) under the inf-norm, where MaxMin is at least as strong as ReLU: (x, slope x) -> the larger.
 
     Args:
         slope: In [0, 1); 0 is ReLU, with a constant 0 as the partner.
 
+    Raises:
+        ValueError: another slope.
+
     Source: arXiv 1811.05381, appendix. Chapter: book/groupsort.ipynb
 
     >>> leaky_relu_from_maxmin()(torch.tensor([[-1.0], [2.0]], dtype=torch.float64))[:, 0].tolist()
     [0.0, 2.0]
     """
-    if not 0 <= slope < 1:
-        raise ValueError(f"slope must lie in [0, 1): got {slope}")
+    within("[0, 1)", slope=slope)
     return nn.Sequential(affine([[1.0], [slope]]), MaxMin(), affine([[0.0, 1.0]]))
 
 
+@typed
 def full_sort_from_maxmin(n: int) -> nn.Sequential:
     """FullSort of n features by n rounds of MaxMin between neighbours: the odd-even transposition sorting network.
 
     Rounds start alternately at the first and at the second feature; those without a partner are compared with a copy
     of themselves, which changes nothing and needs no constant.
+
+    Raises:
+        ValueError: n below 1.
 
     Source: arXiv 1811.05381, appendix; Knuth, The Art of Computer Programming, vol. 3, 5.3.4.
     Chapter: book/groupsort.ipynb
@@ -109,6 +134,7 @@ def full_sort_from_maxmin(n: int) -> nn.Sequential:
     >>> full_sort_from_maxmin(4)(torch.tensor([[3.0, 1.0, 4.0, 2.0]], dtype=torch.float64)).tolist()
     [[1.0, 2.0, 3.0, 4.0]]
     """
+    whole(1, n=n)
     layers: list[nn.Module] = []
     for turn in range(n):
         # Which features stand in each comparator: (0,1)(2,3)... or (0,0)(1,2)(3,4)...
@@ -125,12 +151,16 @@ def full_sort_from_maxmin(n: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+@typed
 def maxmin_from_full_sort(n: int, radius: float) -> nn.Sequential:
     """MaxMin of n features by one FullSort, for inputs with |x| <= radius: pair k is first lifted by 3 radius k.
 
     Args:
         n: Even number of features.
-        radius: Of the box of inputs.
+        radius: Of the box of inputs, >= 0.
+
+    Raises:
+        ValueError: n odd or below 2, a radius below 0, or so large that the lift is not finite.
 
     Source: arXiv 1811.05381, appendix. Chapter: book/groupsort.ipynb
 
@@ -138,13 +168,16 @@ def maxmin_from_full_sort(n: int, radius: float) -> nn.Sequential:
     >>> maxmin_from_full_sort(4, radius=5.0)(x).tolist()
     [[1.0, 3.0, 2.0, 5.0]]
     """
+    whole(2, n=n)
     if n % 2:
         raise ValueError(f"n must be even: got {n}")
+    within("[0, inf)", radius=radius, **{"the largest lift, 1.5 n radius,": 1.5 * n * radius})
     eye = torch.eye(n, dtype=torch.float64)
     lift = 3 * radius * torch.arange(n // 2, dtype=torch.float64).repeat_interleave(2)
     return nn.Sequential(affine(eye, lift), FullSort(), affine(eye, -lift))
 
 
+@typed
 def lattice_interpolant(points: Tensor, values: Tensor, p: float = 2) -> nn.Sequential:
     """A network that is 1-Lipschitz in the p-norm and takes given values at given points: the proof as a program.
 
@@ -166,7 +199,9 @@ def lattice_interpolant(points: Tensor, values: Tensor, p: float = 2) -> nn.Sequ
         A network of two sorting layers with n² and n units, from (m, d) to (m, 1).
 
     Raises:
-        ValueError: where two values differ by more than their points.
+        TypeError: points or values that are no tensors of floating-point numbers.
+        ValueError: where two values differ by more than their points; another p; points or values of another shape, or
+            not finite.
 
     Source: arXiv 1811.05381, section 3 (theorems on lattices and on universality). Chapter: book/groupsort.ipynb
 
@@ -175,11 +210,13 @@ def lattice_interpolant(points: Tensor, values: Tensor, p: float = 2) -> nn.Sequ
     >>> lattice_interpolant(points, values)(points)[:, 0].round(decimals=6).tolist()
     [0.0, 1.0, -1.0]
     """
-    n = len(points)
-    if n < 2 or points.shape != (n, *points.shape[1:2]) or values.shape != (n,):
-        raise ValueError(f"points must be (n, d) with n >= 2, values (n): got {points.shape} and {values.shape}")
-    if p not in DUAL:
-        raise ValueError(f"p must be 1, 2 or inf: got {p}")
+    known_norm(p=p)
+    n = real("n d", points=points)["n"]
+    if n < 2 or values.shape != (n,):
+        raise ValueError(
+            f"points must be at least two, with as many values: got shapes {tuple(points.shape)}, {tuple(values.shape)}"
+        )
+    real("n", values=values)
     points, values = points.double(), values.double()
     step = points[None] - points[:, None]  # (s, t, d): t - s
     distance = torch.linalg.vector_norm(step, p, dim=2)  # (s, t)
@@ -187,7 +224,7 @@ def lattice_interpolant(points: Tensor, values: Tensor, p: float = 2) -> nn.Sequ
     if not (rise.abs() <= distance * (1 + 1e-12)).all():
         s, t = divmod(int((rise.abs() - distance).argmax()), n)
         raise ValueError(
-            f"values must differ by no more than their points: {rise[s, t].abs():.4g} against {distance[s, t]:.4g} "
+            f"values must differ by no more than points: {rise[s, t].abs():.4g} against {distance[s, t]:.4g} "
             f"between {s} and {t}"
         )
     # A unit functional of the dual norm that attains ‖t - s‖ at t - s.
@@ -208,6 +245,7 @@ def lattice_interpolant(points: Tensor, values: Tensor, p: float = 2) -> nn.Sequ
     )
 
 
+@typed
 def orthonormalised(model: nn.Sequential) -> nn.Sequential:
     """The same network with every singular value of every linear layer set to 1.
 
@@ -217,16 +255,24 @@ def orthonormalised(model: nn.Sequential) -> nn.Sequential:
     Args:
         model: Of ``nn.Linear`` layers of full rank and activations.
 
+    Raises:
+        ValueError: naming a layer that is not of full rank, or not finite.
+
     Source: arXiv 1811.05381, section 3. Chapter: book/groupsort.ipynb
     """
     model = copy.deepcopy(model)
     with torch.no_grad():
-        for layer in model.modules():
+        for name, layer in model.named_modules():
             if isinstance(layer, nn.Linear):
-                layer.weight.copy_(bjorck(layer.weight))
+                full = bool(layer.weight.isfinite().all()) and bool(layer.weight.any())
+                nearest = bjorck(layer.weight) if full else layer.weight
+                if not full or residual(nearest) > 1e-3:
+                    raise ValueError(f"model must have linear layers of full rank: layer {name} is not")
+                layer.weight.copy_(nearest)
     return model
 
 
+@typed
 def relu_ceiling(hidden_layers: int) -> float:
     """The largest Wasserstein estimate of |x| that a norm-constrained ReLU network reaches, out of 1.
 
@@ -236,12 +282,14 @@ def relu_ceiling(hidden_layers: int) -> float:
     Args:
         hidden_layers: h >= 1.
 
+    Raises:
+        ValueError: h below 1.
+
     Chapter: book/groupsort.ipynb
 
     >>> [round(relu_ceiling(h), 4) for h in (1, 2, 3, 4, 5, 6)]
     [0.5, 0.5774, 0.6667, 0.7071, 0.75, 0.7746]
     """
-    if hidden_layers < 1:
-        raise ValueError(f"hidden_layers must be at least 1: got {hidden_layers}")
+    whole(1, hidden_layers=hidden_layers)
     m = (hidden_layers + 1) // 2
     return m / (m + 1) if hidden_layers % 2 else math.sqrt(m / (m + 2))

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from nnlib.arguments import typed, whole
 from nnlib.lipschitz import Constrained, bjorck, orthogonal_matrix, residual
 from nnlib.lipschitz.layers import TRAINING_TOLERANCE, filled, parameter
 
 
+@typed
 class ReshapedConv(Constrained):
     """A convolution whose reshaped kernel (c_out, c_in k²) is orthonormal, divided by ceil(k / stride).
 
@@ -31,7 +33,8 @@ class ReshapedConv(Constrained):
         dtype: Of the parameters.
 
     Raises:
-        ValueError: for a stride that is larger than the kernel.
+        ValueError: for a stride that is larger than the kernel, or a number below 1; in forward, another number of
+            channels, or images smaller than the kernel.
 
     Source: arXiv 1811.05381, section 4 and its code. Chapter: book/groupsort.ipynb
 
@@ -55,8 +58,8 @@ class ReshapedConv(Constrained):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if not 1 <= stride <= kernel_size:
-            raise ValueError(f"stride must be from 1 to the kernel's {kernel_size}: got {stride}")
+        whole(1, c_in=c_in, c_out=c_out, kernel_size=kernel_size)
+        whole(1, kernel_size, stride=stride)
         self.stride, self.overlap = stride, math.ceil(kernel_size / stride)
         self.padding = (kernel_size - stride) // 2
         start = orthogonal_matrix(c_out, c_in * kernel_size**2, seed).view(c_out, c_in, kernel_size, kernel_size)
@@ -68,6 +71,10 @@ class ReshapedConv(Constrained):
         return bjorck(self.raw.flatten(1), tolerance=tolerance).view_as(self.raw) / self.overlap  # (c_out, c_in, k, k)
 
     def forward(self, x: Tensor) -> Tensor:  # (n, c_in, H, W) -> (n, c_out, about H / stride, about W / stride)
+        _, c_in, k, _ = self.raw.shape
+        least = k - 2 * self.padding
+        if x.ndim not in (3, 4) or x.shape[-3] != c_in or min(x.shape[-2:]) < least:
+            raise ValueError(f"x must have shape (n, {c_in}, H, W), H and W at least {least}: got {tuple(x.shape)}")
         return conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
     def plain(self) -> nn.Conv2d:

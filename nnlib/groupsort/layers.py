@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
+from nnlib.arguments import one_of, real, typed, whole, within
 from nnlib.lipschitz import Constrained, bjorck, dense_norm, orthogonal_matrix, residual
-from nnlib.lipschitz.layers import parameter, plain_linear
-from nnlib.lipschitz.norms import DUAL
+from nnlib.lipschitz.layers import check_features, parameter, plain_linear
+from nnlib.lipschitz.norms import DUAL, known_norm
 from nnlib.lipschitz.values import readable
 
 ONTO = ("ball", "sphere", "scaling")
 
 
+@typed
 class _Dense(Constrained):
     """What the dense layers share: y = weight x + b, with ``raw`` (out, in) drawn orthogonal and a zero bias."""
 
@@ -37,13 +39,14 @@ class _Dense(Constrained):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if not gain > 0:
-            raise ValueError(f"gain must be positive: got {gain}")
+        whole(1, n_in=n_in, n_out=n_out)
+        within("(0, inf)", gain=gain)
         self.gain = gain
         self.raw = parameter(orthogonal_matrix(n_out, n_in, seed), device, dtype)
         self.bias = parameter(torch.zeros(n_out, device="cpu"), device, dtype) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:  # (n, in) -> (n, out)
+        check_features(x, self.raw.shape[1])
         return linear(x, self.weight, self.bias)
 
     def plain(self) -> nn.Linear:
@@ -67,6 +70,7 @@ class _Dense(Constrained):
         return weight / self.gain, dense_norm(weight, self.norms).item() * margin
 
 
+@typed
 class SpectralLinear(_Dense):
     """Spectral normalisation: gain W / sigma, sigma = uᵀ W v from power iterations that go on from step to step.
 
@@ -76,8 +80,11 @@ class SpectralLinear(_Dense):
     Args:
         n_in: Number of inputs.
         n_out: Number of outputs.
-        iterations: Power iterations a training step.
+        iterations: Power iterations a training step, at least 1.
         options: ``bias``, ``gain``, ``seed``, ``device``, ``dtype`` as in :class:`nnlib.lipschitz.OrthogonalLinear`.
+
+    Raises:
+        ValueError: a number out of its range; in forward, another number of features.
 
     Source: Miyato et al., arXiv 1802.05957; baseline of arXiv 1811.05381. Chapter: book/groupsort.ipynb
 
@@ -90,6 +97,7 @@ class SpectralLinear(_Dense):
 
     def __init__(self, n_in: int, n_out: int, *, iterations: int = 1, **options: Any):
         super().__init__(n_in, n_out, **options)
+        whole(1, iterations=iterations)
         self.iterations = iterations
         u = torch.ones(n_out, dtype=torch.float64, device="cpu") / math.sqrt(n_out)
         self.register_buffer("u", u.to(self.raw))  # a buffer: neither trained nor decayed
@@ -126,6 +134,9 @@ class ParsevalLinear(_Dense):
         n_out: Number of outputs.
         options: ``bias``, ``gain``, ``seed``, ``device``, ``dtype`` as in :class:`nnlib.lipschitz.OrthogonalLinear`.
 
+    Raises:
+        ValueError: a number out of its range; in forward, another number of features.
+
     Source: Cisse et al., arXiv 1704.08847; baseline of arXiv 1811.05381. Chapter: book/groupsort.ipynb
 
     >>> layer = ParsevalLinear(6, 4, seed=0)
@@ -148,6 +159,7 @@ class ParsevalLinear(_Dense):
         return bound, residual(weight).item()
 
 
+@typed
 class RowLinear(_Dense):
     """A dense layer whose rows are bounded: from the p-norm of the inputs, each output is ``gain``-Lipschitz.
 
@@ -165,7 +177,8 @@ class RowLinear(_Dense):
         options: ``bias``, ``gain``, ``seed``, ``device``, ``dtype`` as in :class:`nnlib.lipschitz.OrthogonalLinear`.
 
     Raises:
-        ValueError: for other values of ``p``, ``onto`` or ``when``.
+        ValueError: for other values of ``p``, ``onto`` or ``when``, or a number out of its range; in forward, another
+            number of features.
 
     Source: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb
 
@@ -178,24 +191,21 @@ class RowLinear(_Dense):
         self, n_in: int, n_out: int, *, p: float = math.inf, onto: str = "ball", when: str = "forward", **options: Any
     ):
         super().__init__(n_in, n_out, **options)
-        if p not in DUAL:
-            raise ValueError(f"p must be 1, 2 or inf: got {p}")
-        if onto not in ONTO:
-            raise ValueError(f"onto must be one of {', '.join(ONTO)}: got {onto!r}")
-        if when not in ("forward", "step"):
-            raise ValueError(f"when must be forward or step: got {when!r}")
+        known_norm(p=p)
+        one_of(ONTO, onto=onto)
+        one_of(("forward", "step"), when=when)
         self.p, self.onto, self.when, self.norms = p, onto, when, (p, math.inf)
         with torch.no_grad():  # a ball too is started at its surface: inside, the layer would give gain away
-            self.raw.copy_(project_rows(self.raw, DUAL[p], onto if onto == "scaling" else "sphere"))
+            self.raw.copy_(_projected(self.raw, DUAL[p], onto if onto == "scaling" else "sphere"))
 
     def compute_weight(self) -> Tensor:
-        rows = project_rows(self.raw, DUAL[self.p], self.onto) if self.when == "forward" else self.raw
+        rows = _projected(self.raw, DUAL[self.p], self.onto) if self.when == "forward" else self.raw
         return self.gain * rows
 
     @torch.no_grad()
     def project_(self) -> None:
         """Put the stored rows where they belong."""
-        self.raw.copy_(project_rows(self.raw, DUAL[self.p], self.onto))
+        self.raw.copy_(_projected(self.raw, DUAL[self.p], self.onto))
 
     def lipschitz_bound(self) -> tuple[float, float]:
         """The largest row in the dual norm, and by how much the rows miss the ball or sphere, relatively."""
@@ -205,6 +215,7 @@ class RowLinear(_Dense):
         return bound, away.max().item()
 
 
+@typed
 def project_rows(weight: Tensor, norm: float, onto: str = "ball") -> Tensor:
     """The rows nearest to those of W within the unit ball, or on the unit sphere, of the 1-, 2- or inf-norm.
 
@@ -212,7 +223,8 @@ def project_rows(weight: Tensor, norm: float, onto: str = "ball") -> Tensor:
 
         rho = max {k : k u_k > c_k - 1},   theta = (c_rho - 1) / rho,   w <- sign(w) max(|w| - theta, 0).
 
-    A row inside the ball stays for "ball" (theta is at least 0); for "sphere" its theta is negative and it grows.
+    The same holds for |w|, u and theta less u_1, so that 1 is not lost beside large entries.
+    A row inside the ball stays for "ball"; for "sphere" its theta is negative and it grows.
     Gradients flow through the entries that are kept; theta and the signs are constants.
 
     Args:
@@ -224,7 +236,8 @@ def project_rows(weight: Tensor, norm: float, onto: str = "ball") -> Tensor:
         Shape (out, in).
 
     Raises:
-        ValueError: for other arguments, a row that is not finite, or a zero row that should lie on a sphere.
+        TypeError: a weight that is no tensor of floating-point numbers.
+        ValueError: for other arguments, a row whose norm is not finite, or a zero row that should lie on a sphere.
 
     Source: Duchi et al. 2008; arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb
 
@@ -232,30 +245,35 @@ def project_rows(weight: Tensor, norm: float, onto: str = "ball") -> Tensor:
     >>> [[round(x, 3) for x in project_rows(row, 1, onto)[0].tolist()] for onto in ("ball", "sphere", "scaling")]
     [[0.1, 0.2, -0.1], [0.3, 0.4, -0.3], [0.25, 0.5, -0.25]]
     """
-    if onto not in ONTO:
-        raise ValueError(f"onto must be one of {', '.join(ONTO)}: got {onto!r}")
-    if norm not in DUAL:
-        raise ValueError(f"norm must be 1, 2 or inf: got {norm}")
+    one_of(ONTO, onto=onto)
+    known_norm(norm=norm)
+    real("out in", finite=False, weight=weight)
+    return _projected(weight, norm, onto)
+
+
+def _projected(weight: Tensor, norm: float, onto: str) -> Tensor:
     size = torch.linalg.vector_norm(weight.detach(), norm, dim=1, keepdim=True)  # (out, 1)
     looked = readable(weight)
     if looked and not size.isfinite().all():
         raise ValueError(f"weight must be finite: row {int((~size.isfinite()).flatten().int().argmax())} is not")
     if onto != "ball" and looked and not (size > 0).all():
-        raise ValueError(f"a row of zeros has no nearest point on the sphere: row {int(size.argmin())}")
+        raise ValueError(f"weight must have no row of zeros to find a nearest point on the sphere: row {size.argmin()}")
     if norm == 1 and onto != "scaling":
-        theta = _threshold(weight.detach().abs())
-        theta = theta.clamp(min=0) if onto == "ball" else theta
-        kept = weight.detach().abs() > theta
-        return torch.where(kept, weight - weight.detach().sign() * theta, 0.0)
+        own, sign = weight.detach().abs(), weight.detach().sign()
+        largest = own.amax(1, keepdim=True)  # u_1
+        gap = own - largest
+        theta = _threshold(gap)
+        nearest = torch.where(gap > theta, (weight - sign * largest) - sign * theta, 0.0)
+        return torch.where(size > 1, nearest, weight) if onto == "ball" else nearest
     if norm == math.inf and onto == "ball":
         return weight.clamp(-1, 1)
     return weight / (size.clamp(min=1) if onto == "ball" else size)
 
 
-def _threshold(size: Tensor) -> Tensor:
-    """theta for each row of nonnegative entries: (out, in) -> (out, 1)."""
-    u = size.sort(dim=1, descending=True).values
+def _threshold(gap: Tensor) -> Tensor:
+    """theta - u_1 for each row of |w| - u_1, whose largest entry is 0: (out, in) -> (out, 1), from -1 to 0."""
+    u = gap.sort(dim=1, descending=True).values
     k = torch.arange(1, u.shape[1] + 1, dtype=u.dtype, device=u.device)
     excess = u.cumsum(1) - 1
-    rho = (k * u > excess).sum(1, keepdim=True).clamp(min=1)  # for a prefix; for one entry whatever rounding says
+    rho = (k * u > excess).sum(1, keepdim=True)  # for a prefix, at least one
     return excess.gather(1, rho - 1) / rho

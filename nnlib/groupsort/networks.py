@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import one_of, real, shown, typed, whole, within
 from nnlib.groupsort.layers import ParsevalLinear, RowLinear, SpectralLinear
-from nnlib.lipschitz import OrthogonalLinear, activations
+from nnlib.lipschitz import OrthogonalLinear
+from nnlib.lipschitz import activation as make_activation
+from nnlib.lipschitz.activations import ACTIVATIONS, check_groups
 from nnlib.models import MLP
 
 Layer = Callable[..., nn.Module]
@@ -28,6 +31,7 @@ CONSTRAINTS: dict[str, tuple[Layer, Layer]] = {
 }
 
 
+@typed
 class LipschitzMLP(nn.Sequential):
     """A dense network whose Lipschitz constant is K by construction; inputs of any shape are flattened first.
 
@@ -43,7 +47,8 @@ class LipschitzMLP(nn.Sequential):
         options: For the layers: ``device``, ``dtype``, ``onto``, ``steps``, ...
 
     Raises:
-        ValueError: for sizes or names that are not known.
+        ValueError: for fewer than two sizes, one below 1, or one of a hidden layer that the activation's groups do not
+            divide; names that are not known, another constant or seed.
 
     Source: arXiv 1811.05381, section 4. Chapter: book/groupsort.ipynb
 
@@ -63,12 +68,14 @@ class LipschitzMLP(nn.Sequential):
         seed: int = 0,
         **options: Any,
     ):
-        if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"sizes must be at least two positive integers, inputs to outputs: got {list(sizes)}")
-        if constraint not in CONSTRAINTS:
-            raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}: got {constraint!r}")
-        if not constant > 0:
-            raise ValueError(f"constant must be positive: got {constant}")
+        if len(sizes) < 2:
+            raise ValueError(f"sizes must be two or more whole numbers, inputs to outputs: got {shown(sizes)}")
+        for size in sizes:
+            whole(1, sizes=size)
+        one_of(ACTIVATIONS, activation=activation)
+        one_of(CONSTRAINTS, constraint=constraint)
+        within("(0, inf)", constant=constant)
+        whole(0, seed=seed)
         first, later = CONSTRAINTS[constraint]
         depth = len(sizes) - 1
         layers: list[nn.Module] = [nn.Flatten()]
@@ -78,11 +85,13 @@ class LipschitzMLP(nn.Sequential):
             gain, own_seed = constant ** (1 / depth), 1000 * seed + index
             layers.append(kind(n_in, n_out, gain=gain, seed=own_seed, **options))
             if index < depth - 1:
-                layers.append(activations.activation(activation))
+                layers.append(make_activation(activation))
+                check_groups(layers[-1], sizes=n_out)
                 n_in = n_out // 2 if activation == "Maxout" else n_out
         super().__init__(*layers)
 
 
+@typed
 def plain_mlp(
     sizes: Sequence[int], activation: str = "ReLU", *, dropout: bool = False, seed: int = 0, **where: Any
 ) -> nn.Sequential:
@@ -98,21 +107,26 @@ def plain_mlp(
     Returns:
         ``nn.Sequential``.
 
+    Raises:
+        ValueError: as :class:`LipschitzMLP` does.
+
     Source: baselines of arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
     >>> plain_mlp([4, 3, 2])(torch.zeros(1, 4)).shape
     torch.Size([1, 2])
     """
-    if activation == "Maxout":
-        raise ValueError("activation must keep the number of features: got 'Maxout'")
+    one_of([name for name in ACTIVATIONS if name != "Maxout"], activation=activation)
     layers: list[nn.Module] = []
     for layer in MLP(sizes, seed=seed, **where).layers:
         if isinstance(layer, nn.Linear) and dropout:
             layers.append(nn.Dropout(0.5 if any(isinstance(other, nn.Linear) for other in layers) else 0.2))
-        layers.append(activations.activation(activation) if isinstance(layer, nn.ReLU) else layer)
+        layers.append(make_activation(activation) if isinstance(layer, nn.ReLU) else layer)
+    for size in sizes[1:-1]:
+        check_groups(make_activation(activation), sizes=size)
     return nn.Sequential(*layers)
 
 
+@typed
 class JacobianPenalty(nn.Module):
     """A network whose loss is raised by weight * sigma_max(J), J the Jacobian of its outputs, averaged over a batch.
 
@@ -122,6 +136,9 @@ class JacobianPenalty(nn.Module):
     Args:
         model: Maps (n, ...) to (n, outputs).
         weight: Of the penalty, >= 0.
+
+    Raises:
+        ValueError: a weight below 0; in training, a batch without examples.
 
     Source: baseline of arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb
 
@@ -136,6 +153,7 @@ class JacobianPenalty(nn.Module):
 
     def __init__(self, model: nn.Module, weight: float = 0.05):
         super().__init__()
+        within("[0, inf)", weight=weight)
         self.model, self.weight = model, weight
         self.direction: Tensor | None = None  # v, shape of one input
         self.penalty: Tensor | float = 0.0
@@ -144,11 +162,13 @@ class JacobianPenalty(nn.Module):
         if not (self.training and torch.is_grad_enabled()):
             self.penalty = 0.0
             return self.model(x)
+        real("n ...", finite=False, x=x)
         x = x.detach().requires_grad_()
         out = self.model(x)
         mean = out.mean(0)  # (outputs); its derivative by all inputs together, times n, is the average Jacobian
-        if self.direction is None:
-            self.direction = torch.ones_like(x[0]) / math.sqrt(x[0].numel())
+        v, one = self.direction, x[0]
+        if v is None or (v.shape, v.dtype, v.device) != (one.shape, one.dtype, one.device):
+            self.direction = torch.ones_like(one) / math.sqrt(one.numel())
         u = torch.zeros_like(mean, requires_grad=True)
         (back,) = torch.autograd.grad(mean, x, u, create_graph=True)  # Jᵀ u, linear in u
         back = back.sum(0)  # (...): the same direction for each example
@@ -160,6 +180,7 @@ class JacobianPenalty(nn.Module):
         self.penalty = self.weight * sigma
         return out
 
+    @typed
     def loss(self, base: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
         """``base`` plus the penalty of the batch that was last put through."""
         return lambda outputs, y: base(outputs, y) + self.penalty

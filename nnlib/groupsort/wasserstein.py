@@ -7,12 +7,13 @@ The exact value for two samples is ``nnlib.lipschitz.exact_distance``.
 Paper: arXiv 1811.05381, section 5. Chapter: book/groupsort.ipynb.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import seeded, shown, typed, whole, within
 from nnlib.descent import descend
 from nnlib.lipschitz import dual_value, project_every
 from nnlib.modes import evaluating
@@ -20,6 +21,7 @@ from nnlib.modes import evaluating
 Sampler = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]  # (n, generator) -> points of P and of Q
 
 
+@typed
 def train_critic(
     critic: nn.Module,
     sample: Sampler,
@@ -36,12 +38,12 @@ def train_critic(
 
     Args:
         critic: Trained in place; layers that project their stored weight do so after each step.
-        sample: Draws a batch; a new one each step.
-        steps: Number of steps.
-        batch_size: Points of P, and of Q, in each.
-        lr: At the start.
+        sample: Draws a batch, two tensors; a new one each step.
+        steps: Number of steps, at least 1.
+        batch_size: Points of P, and of Q, in each, at least 1.
+        lr: At the start, > 0.
         seed: Of the batches.
-        clip: Largest norm of the gradient, or None.
+        clip: Largest norm of the gradient, > 0, or None.
         watch: Steps at which to call ``watched``.
         watched: Returns columns for the row of that step, from the critic in evaluation mode.
 
@@ -49,6 +51,8 @@ def train_critic(
         One row a step: ``step, estimate`` on that step's batch, and what was watched.
 
     Raises:
+        TypeError: a sample that is not two tensors.
+        ValueError: a critic without parameters, or that can't take the sample; numbers out of range.
         NonFiniteLoss: at the first step whose estimate is not finite.
 
     Source: arXiv 1811.05381, section 5 (there with AggMo in place of Adam). Chapter: book/groupsort.ipynb
@@ -60,14 +64,23 @@ def train_critic(
     >>> 0.9 < history[-1]["estimate"] <= 1 + 1e-5
     True
     """
-    device = next(critic.parameters()).device
-    generator = torch.Generator("cpu").manual_seed(seed)
+    whole(1, steps=steps, batch_size=batch_size)
+    within("(0, inf)", lr=lr)
+    if clip is not None:
+        within("(0, inf)", clip=clip)
+    generator = seeded(seed)
+    parameter = next(critic.parameters(), None)
+    if parameter is None:
+        raise ValueError(f"critic must have parameters to train: {type(critic).__name__} has none")
     optimizer = project_every(torch.optim.Adam(critic.parameters(), lr=lr), critic)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     rows: list[dict[str, Any]] = []
 
     def loss() -> Tensor:
-        p, q = (points.to(device) for points in sample(batch_size, generator))
+        drawn = sample(batch_size, generator)
+        if not isinstance(drawn, Sequence) or [isinstance(points, Tensor) for points in drawn] != [True, True]:
+            raise TypeError(f"sample must return two tensors, points of P and of Q: got {shown(drawn)}")
+        p, q = (points.to(parameter.device) for points in drawn)
         return -dual_value(critic, p, q)
 
     def after(step: int, value: Tensor) -> None:

@@ -166,7 +166,7 @@ def test_the_observed_ceilings_rise_towards_1():
     assert values == sorted(values)
     assert values[:3] == pytest.approx([1 / 2, 1 / math.sqrt(3), 2 / 3])
     assert 0.9 < values[-1] < 1
-    with pytest.raises(ValueError, match="hidden_layers must be at least 1: got 0"):
+    with pytest.raises(ValueError, match="hidden_layers must be a whole number of at least 1: got 0"):
         relu_ceiling(0)
 
 

@@ -44,6 +44,9 @@ def test_its_bound_counts_in_a_network_and_its_weight_is_that_of_its_mode():
     assert layer(x).shape == (2, 4, 4, 4)
 
 
-def test_a_stride_larger_than_the_kernel_is_refused():
-    with pytest.raises(ValueError, match="stride must be from 1 to the kernel's 2: got 3"):
+def test_a_stride_larger_than_the_kernel_and_other_images_are_refused():
+    with pytest.raises(ValueError, match="stride must be a whole number from 1 to 2: got 3"):
         ReshapedConv(1, 1, 2, 3)
+    for shape in ((1, 1, 8, 8), (1, 2, 8, 1), (8, 8)):
+        with pytest.raises(ValueError, match=r"x must have shape \(n, 2, H, W\), H and W at least 2"):
+            ReshapedConv(2, 1, 4, 2)(torch.zeros(shape))

@@ -64,3 +64,33 @@ def test_an_estimate_that_is_not_finite_stops_the_training():
         critic.weight.fill_(torch.inf)
     with pytest.raises(ArithmeticError, match="at step 1"):
         train_critic(critic, circle, steps=3, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1: got 0"),
+        ({"steps": 2.0}, "steps must be int: got 2.0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1: got 0"),
+        ({"lr": 0.0}, "lr must be a number in"),
+        ({"lr": torch.nan}, "lr must be a number in"),
+        ({"clip": -1.0}, "clip must be a number in"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"watch": 3}, "watch must be Container: got 3"),
+        ({"watched": "a"}, "watched must be Callable or None: got 'a'"),
+        ({"critic": nn.Flatten()}, "critic must have parameters to train: Flatten has none"),
+        ({"critic": nn.Linear(3, 1)}, "p must be what the model takes"),
+        ({"critic": nn.Linear(2, 2)}, "critic must give one number"),
+        ({"critic": None}, "critic must be Module: got None"),
+        ({"sample": circle(3, None)}, "sample must be Callable"),
+        ({"sample": lambda n, generator: torch.ones(n, 2)}, "sample must return two tensors"),
+        ({"sample": lambda n, generator: (torch.ones(n, 2),)}, "sample must return two tensors"),
+        ({"sample": lambda n, generator: ([1.0], [2.0])}, "sample must return two tensors"),
+        ({"sample": lambda n, generator: None}, "sample must return two tensors"),
+        ({"sample": lambda n, generator: 2 * (torch.full((n, 2), torch.nan),)}, "loss is nan at step 1"),
+    ],
+)
+def test_what_cant_be_trained_is_refused_by_name(options, message):
+    right = {"critic": nn.Linear(2, 1), "sample": circle, "steps": 2, "batch_size": 4}
+    with pytest.raises((TypeError, ValueError, ArithmeticError), match=message):
+        train_critic(**right | options)
