@@ -8,26 +8,32 @@ from collections import Counter
 
 from torch import Tensor, nn
 
+from nnlib.arguments import typed
+
 Layer = nn.Linear | nn.Conv2d
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
+@typed
 def layer_of(model: nn.Module, name: str) -> Layer:
     """The layer with weights of this name.
 
     Raises:
         ValueError: for no such layer, or one that isn't exactly ``nn.Linear`` or ``nn.Conv2d``.
     """
-    layer = dict(model.named_modules(remove_duplicate=False)).get(name)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    layer = modules.get(name)
     if layer is None:
-        raise ValueError(f"the model has no layer {name!r}")
+        known = ", ".join(name for name, module in modules.items() if isinstance(module, Layer))
+        raise ValueError(f"the model has no layer with the name {name!r}: its layers are {known}")
     if not isinstance(layer, Layer):
-        raise ValueError(f"{name!r} must be an nn.Linear or nn.Conv2d: got {type(layer).__name__}")
+        raise ValueError(f"the name {name!r} must be that of an nn.Linear or nn.Conv2d: got {type(layer).__name__}")
     if why := why_not_plain(layer):
         raise ValueError(f"layer {name!r} can't be pruned: {why}; leave it out of `layers`")
     return layer
 
 
+@typed
 def why_not_plain(layer: nn.Module, known: tuple[type[nn.Module], ...] = ()) -> str | None:
     """What makes a layer of torch, or of a ``known`` class, another function than its class's own, or None.
 
@@ -54,6 +60,7 @@ def why_not_plain(layer: nn.Module, known: tuple[type[nn.Module], ...] = ()) -> 
     return None
 
 
+@typed
 def tied(model: nn.Module) -> dict[str, str]:
     """By parameter, another module's name for it: the two modules share one tensor.
 

@@ -15,14 +15,13 @@ translation.py     encoder and decoder with attention to states, a slice of them
 check.py           the angle between gradients run backwards and those of autograd
 """
 
-from nnlib.reversible_rnn.cells import GRU, LSTM, Cell, Update, limited
+from nnlib.reversible_rnn.cells import GRU, LSTM, Cell, Update
 from nnlib.reversible_rnn.check import gradient_cosine
 from nnlib.reversible_rnn.fixed_point import (
     InformationBuffer,
     multiply,
     to_fixed,
     to_float,
-    to_gate,
     unmultiply,
 )
 from nnlib.reversible_rnn.language_model import KINDS, LanguageModel, Stored, recurrent
@@ -50,13 +49,11 @@ __all__ = [
     "attend",
     "gradient_cosine",
     "held_bytes",
-    "limited",
     "multiply",
     "paper_memory",
     "recurrent",
     "to_fixed",
     "to_float",
-    "to_gate",
     "translate",
     "unmultiply",
 ]

@@ -7,6 +7,7 @@ Paper: arXiv 1810.10999, section 5.1. Chapter: ``book/reversible_rnn.ipynb``.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,14 @@ from torch.func import functional_call
 from torch.nn.functional import embedding, linear
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM, _mask, variational_dropout
+from nnlib.arguments import one_of, seeded, shown, typed, whole, within
+from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM, _mask, fit_input, fit_state, variational_dropout
 
 KINDS = ("RevGRU", "RevLSTM", "GRU", "LSTM")
 State = Tensor | tuple[Tensor, Tensor]
 
 
+@typed
 class Stored(nn.Module):
     """``torch.nn.GRU`` or ``torch.nn.LSTM`` with the dropout of :class:`RevGRU`: one mask for a whole sequence.
 
@@ -33,6 +36,9 @@ class Stored(nn.Module):
         seed: Of the initialisation, U(-1/sqrt(H), 1/sqrt(H)).
         device: Of the parameters.
         dtype: Of the parameters.
+
+    Raises:
+        ValueError: for another kind, or a size or a rate out of range.
 
     Source: arXiv 1708.02182, sections 2 and 4.1, for the masks. Chapter: ``book/reversible_rnn.ipynb``.
 
@@ -55,9 +61,11 @@ class Stored(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if kind not in ("GRU", "LSTM"):
-            raise ValueError(f"kind must be GRU or LSTM: got {kind!r}")
-        self.dropout, self.weight_drop, self.hidden_size = dropout, weight_drop, hidden_size
+        one_of(("GRU", "LSTM"), kind=kind)
+        whole(1, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        within("[0, 1)", dropout=dropout, weight_drop=weight_drop)
+        self.dropout, self.weight_drop = dropout, weight_drop
+        self.input_size, self.hidden_size = input_size, hidden_size
         make = nn.GRU if kind == "GRU" else nn.LSTM
         with torch.random.fork_rng(devices=[]):  # torch draws first weights, which are replaced
             self.layers = nn.ModuleList(
@@ -69,7 +77,13 @@ class Stored(nn.Module):
     def forward(
         self, x: Tensor | PackedSequence, state: State | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor | PackedSequence, State]:
-        """Outputs of the last layer and the last states, as from ``torch.nn.GRU`` or ``torch.nn.LSTM``."""
+        """Outputs of the last layer and the last states, as from ``torch.nn.GRU`` or ``torch.nn.LSTM``.
+
+        Raises:
+            TypeError: for another dtype than that of the weights, or a state that is no tensor, or for an LSTM no pair.
+            ValueError: for another shape.
+        """
+        self._fit(x, state)
         last = []
         for i, layer in enumerate(self.layers):
             weights = {}
@@ -91,12 +105,29 @@ class Stored(nn.Module):
             return x, (h, c)
         return x, torch.cat(last)
 
+    def _fit(self, input: Tensor | PackedSequence, state: State | None) -> None:
+        """Refuse inputs and states of other shapes and dtypes than torch's network takes."""
+        first = self.layers[0]
+        dtype = first.get_parameter("weight_hh_l0").dtype
+        fit_input(input, self.input_size, dtype)
+        if state is None:
+            return
+        parts: dict[str, Any] = {"h_0": state}
+        if isinstance(first, nn.LSTM):
+            if not (isinstance(state, tuple | list) and len(state) == 2):
+                raise TypeError(f"hx, the state, must be a pair (h_0, c_0): got {shown(state)}")
+            parts = dict(zip(("h_0", "c_0"), state, strict=True))
+        batch = [int(input.batch_sizes[0])] if isinstance(input, PackedSequence) else list(input.shape[1:-1])
+        for name, part in parts.items():
+            fit_state(part, name, (len(self.layers), *batch, self.hidden_size), dtype)
+
 
 def _layer(state: State, i: int) -> State:
     """The part (1, B, H) of a state that belongs to a layer."""
     return (state[0][i : i + 1], state[1][i : i + 1]) if isinstance(state, tuple) else state[i : i + 1]
 
 
+@typed
 def recurrent(
     kind: str,
     input_size: int,
@@ -127,14 +158,14 @@ def recurrent(
     >>> type(recurrent("RevLSTM", 3, 8, bits=2)).__name__
     'RevLSTM'
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}: got {kind!r}")
+    one_of(KINDS, kind=kind)
     if kind in ("GRU", "LSTM"):
         return Stored(kind, input_size, hidden_size, num_layers, **options)
     make = RevGRU if kind == "RevGRU" else RevLSTM
     return make(input_size, hidden_size, num_layers, bits=bits, keep=keep, reversible=reversible, **options)
 
 
+@typed
 class LanguageModel(nn.Module):
     """Logits of the next token from the tokens so far.
 
@@ -154,7 +185,7 @@ class LanguageModel(nn.Module):
         dtype: Of the parameters.
 
     Raises:
-        ValueError: for tied weights of different sizes.
+        ValueError: for another kind, a size or a rate out of range, or tied weights of different sizes.
 
     Source: arXiv 1810.10999, section 5.1; the masks are those of arXiv 1708.02182. Chapter:
     ``book/reversible_rnn.ipynb``.
@@ -184,6 +215,8 @@ class LanguageModel(nn.Module):
     ):
         super().__init__()
         size = hidden_size if embedding_size is None else embedding_size
+        whole(1, vocabulary=vocabulary, hidden_size=hidden_size, embedding_size=size)
+        whole(0, 2**63 - 3, seed=seed)
         if tied and size != hidden_size:
             raise ValueError(f"tied weights need embedding_size = hidden_size: got {size} and {hidden_size}")
         where = {"device": device, "dtype": dtype}
@@ -199,7 +232,7 @@ class LanguageModel(nn.Module):
 
     def inputs(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Embeddings of tokens, (T, B) to (T, B, E), under one mask for the whole sequence."""
-        return variational_dropout(embedding(tokens, self.embedding), self.dropout, self.training, generator)
+        return variational_dropout(embedded(self.embedding, tokens=tokens), self.dropout, self.training, generator)
 
     def forward(
         self, tokens: Tensor, state: State | None = None, generator: torch.Generator | None = None
@@ -213,10 +246,31 @@ class LanguageModel(nn.Module):
 
         Returns:
             (T, B, V), and the state.
+
+        Raises:
+            TypeError: for tokens that are no whole numbers, or a state of another class or dtype.
+            ValueError: for another shape, or a token that is none of the vocabulary.
         """
         output, last = self.rnn(self.inputs(tokens, generator), state, generator)  # (T, B, H)
         output = variational_dropout(output, self.dropout, self.training, generator)
         return linear(output, self.weight, self.bias), last
+
+
+def embedded(weight: Tensor, **named: Tensor) -> Tensor:
+    """Rows of an embedding (V, E) for tokens of two axes, given by the name that they have for the user.
+
+    On the CPU an unknown token is refused by its name; a GPU's own assertion tells of it without waiting.
+    """
+    ((name, tokens),) = named.items()
+    if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"{name} must be a tensor of whole numbers: got {shown(tokens)}")
+    if tokens.ndim != 2 or not tokens.numel():
+        raise ValueError(f"{name} must have two axes, none of them empty: got shape {tuple(tokens.shape)}")
+    try:
+        return embedding(tokens, weight)
+    except IndexError:
+        worst = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
+        raise ValueError(f"{name} must hold tokens from 0 to {len(weight) - 1}: got {worst}") from None
 
 
 def detached(state: State) -> State:
@@ -226,7 +280,7 @@ def detached(state: State) -> State:
 
 def uniform_(parameters: nn.Module | list[Tensor], bound: float, seed: int) -> None:
     """Fill parameters in place with draws from U(-bound, bound), the same on every device and in every dtype."""
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = seeded(seed)
     with torch.no_grad():
         for p in _tensors(parameters):
             drawn = torch.empty(p.shape, dtype=torch.float64, device="cpu")

@@ -4,17 +4,17 @@ Paper: arXiv 1810.10999, section 5. Chapter: ``book/reversible_rnn.ipynb``.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from nnlib.arguments import shown, typed
 from nnlib.reversible_rnn.rnn import RevGRU, RevLSTM
 
 
-@dataclass(frozen=True)
-class PaperMemory:
+class PaperMemory(NamedTuple):
     """The paper's accounting, in bits, of the states of one forward pass.
 
     Args:
@@ -34,14 +34,19 @@ class PaperMemory:
         return self.states / self.stored
 
 
-def paper_memory(rnn: RevGRU | RevLSTM, x: Tensor) -> PaperMemory:
+@typed
+def paper_memory(rnn: RevGRU | RevLSTM, input: Tensor) -> PaperMemory:
     """The paper's accounting of a forward pass from zero states, in the module's present mode.
 
     Ratios of an untrained network say nothing: it forgets less than a trained one.
 
     Args:
         rnn: RevGRU or RevLSTM.
-        x: Inputs as the module wants them, not packed.
+        input: As the module wants it, not packed.
+
+    Raises:
+        TypeError: for another module, or an input that is no tensor.
+        ValueError: for an input that the module refuses.
 
     Source: arXiv 1810.10999, section 5. Chapter: ``book/reversible_rnn.ipynb``.
 
@@ -50,21 +55,22 @@ def paper_memory(rnn: RevGRU | RevLSTM, x: Tensor) -> PaperMemory:
     (51200, True)
     """
     rnn.count = True
-    with torch.no_grad():
-        output, last = rnn(x)
-    rnn.count = False
+    try:
+        with torch.no_grad():
+            output, last = rnn(input)
+    finally:
+        rnn.count = False
     assert rnn.plan is not None  # there was a forward pass
     buffers = list(rnn.plan.buffers.values())
     # (L, B, H) for h, and for the c of an LSTM: the states of a step
     units = sum(part.numel() for part in (last if isinstance(last, tuple) else (last,)))
     kept = 0 if rnn.keep is None else 32 * output.numel()
-    steps = output.shape[1] if rnn.batch_first and x.ndim == 3 else len(output)
+    steps = output.shape[1] if rnn.batch_first and input.ndim == 3 else len(output)
     stored = sum(b.stored_bits() for b in buffers)
     return PaperMemory(32 * steps * units, stored + kept, sum(b.forgotten for b in buffers) + kept)
 
 
-@dataclass(frozen=True)
-class HeldBytes:
+class HeldBytes(NamedTuple):
     """Bytes that wait for the backward pass, parameters left out.
 
     Args:
@@ -88,12 +94,17 @@ class HeldBytes:
         return self.activations + self.output + self.inputs
 
 
-def held_bytes(rnn: nn.Module, x: Tensor) -> HeldBytes:
+@typed
+def held_bytes(rnn: nn.Module, input: Tensor) -> HeldBytes:
     """Count the tensors that a forward pass leaves for its backward pass, each storage once.
 
     Args:
         rnn: RevGRU, RevLSTM, or any module whose first result is the output: ``torch.nn.GRU``, ``torch.nn.LSTM``.
-        x: Inputs as the module wants them, not packed.
+        input: As the module wants it, not packed.
+
+    Raises:
+        TypeError: for an input that is no tensor, or a module that returns no pair of an output and a state.
+        ValueError: for an input that the module refuses.
 
     Source: arXiv 1810.10999, section 5, says what the paper counts. Chapter: ``book/reversible_rnn.ipynb``.
 
@@ -108,13 +119,16 @@ def held_bytes(rnn: nn.Module, x: Tensor) -> HeldBytes:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = rnn(x)[0]
+        found = rnn(input)
+    if not isinstance(found, tuple) or not isinstance(found[0], Tensor):
+        raise TypeError(f"rnn must return a pair, an output and a state: got {shown(found)}")
+    output = found[0]
     if isinstance(rnn, RevGRU | RevLSTM) and rnn.reversible and rnn.plan is not None:
         kept += rnn.plan.tensors()
-    apart = {id(output): output, id(x): x} | {id(p): p for p in rnn.parameters()}
+    apart = {id(output): output, id(input): input} | {id(p): p for p in rnn.parameters()}
     places = {t.untyped_storage().data_ptr() for t in apart.values()}
     activations = _bytes(t for t in kept if t.untyped_storage().data_ptr() not in places)
-    return HeldBytes(activations, _bytes([output]), _bytes([x]))
+    return HeldBytes(activations, _bytes([output]), _bytes([input]))
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

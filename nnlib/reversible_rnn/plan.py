@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nnlib.reversible_rnn.cells import Cell, Update
-from nnlib.reversible_rnn.fixed_point import GATE_BITS, LARGEST, ONE, InformationBuffer, to_fixed, to_float
+from nnlib.reversible_rnn.fixed_point import GATE_BITS, LARGEST, ONE, InformationBuffer, fixed_of, float_of
 
 SAFE = 1e15  # products of inputs and weights below it neither overflow in float32 nor become NaN
 
@@ -87,13 +87,13 @@ class Layers:
 
     def step(self, h: Tensor, z: Tensor, u: Tensor, kept: int) -> Tensor:
         """z* h* / 1024 + u*, with what is forgotten in the buffer; stored units are multiplied without it."""
-        gate, u = _whole(z), to_fixed(u)
+        gate, u = _whole(z), fixed_of(u)
         if not kept:
             return self.buffer(h).multiply(h, gate) + u
         stored = (h[:, :kept] * gate[:, :kept] >> GATE_BITS) + u[:, :kept]
         gate[:, :kept] = ONE
         new = self.buffer(h).multiply(h, gate) + u
-        new[:, :kept] = to_fixed(to_float(stored, z.dtype))  # what the output, in its precision, can restore
+        new[:, :kept] = fixed_of(float_of(stored, z.dtype))  # what the output, in its precision, can restore
         return new
 
     def back(self, h: Tensor, z: Tensor, u: Tensor, kept: int, stored: Tensor | None) -> Tensor:
@@ -101,7 +101,7 @@ class Layers:
         gate = _whole(z)
         if kept:
             gate[:, :kept] = ONE
-        old = self.buffer(h).unmultiply(h - to_fixed(u), gate)
+        old = self.buffer(h).unmultiply(h - fixed_of(u), gate)
         if stored is not None:
             old[:, :kept] = stored
         return old
@@ -138,11 +138,11 @@ def checked(x: Tensor, states: list[list[Tensor]], weights: list[list[list[Tenso
     parts = [part.detach() for layer in states for part in layer if part.numel()]  # none in a batch without examples
     start = torch.stack([part.abs().amax().double() for part in parts]).amax() if parts else largest.new_zeros(())
     if start.isnan():
-        raise ValueError("hx must be finite: it has a number that is none")
+        raise ValueError("hx, the state, must be finite: it has a number that is none")
     if not largest < SAFE:
-        raise ValueError(f"inputs and weights must be finite and below {SAFE:g}: the largest is {float(largest):g}")
+        raise ValueError(f"input and weights must be finite and below {SAFE:g}: the largest is {float(largest):g}")
     if not start + 1.001 * len(x) < LARGEST:
-        raise OverflowError(
-            f"a state may leave the range of the fixed-point format, |h| < {LARGEST:g}: the largest at the start is "
-            f"{float(start):g}, and there are {len(x)} steps"
+        raise ValueError(
+            f"hx, the state, may leave the range of the fixed-point format, |h| < {LARGEST:g}: the largest at the "
+            f"start is {float(start):g}, and there are {len(x)} steps"
         )

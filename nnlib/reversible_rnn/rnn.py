@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from nnlib.arguments import one_of, seeded, shown, typed, whole, within
 from nnlib.reversible_rnn.cells import GRU, LSTM, Cell
 from nnlib.reversible_rnn.fixed_point import GATE_BITS
 from nnlib.reversible_rnn.plan import Layers
@@ -17,6 +18,7 @@ from nnlib.reversible_rnn.sequence import ReversibleSequence
 from nnlib.reversible_rnn.stored import stored_sequence
 
 
+@typed
 class _ReversibleRNN(nn.Module):
     """What RevGRU and RevLSTM share; ``cell`` says which."""
 
@@ -40,26 +42,24 @@ class _ReversibleRNN(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if input_size < 1 or num_layers < 1 or hidden_size < 2 or hidden_size % 2:
-            raise ValueError(
-                "input_size and num_layers must be positive, hidden_size positive and even: "
-                f"got {input_size}, {num_layers} and {hidden_size}"
-            )
-        if bits is not None and not (isinstance(bits, int) and 0 <= bits <= GATE_BITS):
-            raise ValueError(f"bits must be a whole number from 0 to {GATE_BITS}, or None: got {bits}")
-        if not (0 <= dropout < 1 and 0 <= weight_drop < 1):
-            raise ValueError(f"dropout and weight_drop must lie in [0, 1): got {dropout} and {weight_drop}")
-        if keep is not None and not 0 <= keep <= hidden_size // 2:
-            raise ValueError(
-                f"keep must be None or a number of units of the half state, 0 to {hidden_size // 2}: got {keep}"
-            )
+        whole(1, input_size=input_size, num_layers=num_layers)
+        whole(2, hidden_size=hidden_size)
+        if hidden_size % 2:
+            raise ValueError(f"hidden_size must be even: got {hidden_size}")
+        if bits is not None:
+            whole(0, GATE_BITS, bits=bits)
+        if keep is not None:
+            whole(0, hidden_size // 2, keep=keep)
+        within("[0, 1)", dropout=dropout, weight_drop=weight_drop)
+        dtype = dtype or torch.get_default_dtype()
+        one_of((torch.float32, torch.float64), dtype=dtype)
+        generator = seeded(seed)
         self.input_size, self.hidden_size, self.num_layers, self.bits = input_size, hidden_size, num_layers, bits
         self.batch_first, self.dropout, self.weight_drop = batch_first, dropout, weight_drop
         self.keep, self.reversible, self.check = keep, reversible, check
         self.count = False  # whether the buffers add up what is forgotten: paper_memory asks for it
         self.weights = nn.ParameterList()
         self.plan: Layers | None = None  # of the last call: its buffers tell what was stored
-        generator = torch.Generator("cpu").manual_seed(seed)
         scale, n = 1 / math.sqrt(hidden_size), hidden_size // 2
         for layer in range(num_layers):
             inputs = (input_size if layer == 0 else hidden_size) + n
@@ -68,7 +68,7 @@ class _ReversibleRNN(nn.Module):
                     for shape in ((rows * n, inputs), (rows * n,)):
                         drawn = torch.empty(shape, dtype=torch.float64, device="cpu")
                         drawn.uniform_(-scale, scale, generator=generator)
-                        self.weights.append(nn.Parameter(drawn.to(device, dtype or torch.get_default_dtype())))
+                        self.weights.append(nn.Parameter(drawn.to(device, dtype)))
 
     def _sequence(self, x: Tensor, states: list[list[Tensor]], alive: Tensor | None, generator) -> tuple[Tensor, ...]:
         """Outputs (T, B, H), and the last states by layer and part, flat."""
@@ -100,26 +100,11 @@ class _ReversibleRNN(nn.Module):
 
     def _prepared(self, input: Tensor | PackedSequence) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Inputs (T, B, input_size), which examples are alive (T, B), and the lengths of a packed sequence."""
-        lengths = None
-        if isinstance(input, PackedSequence):
-            x, lengths = pad_packed_sequence(input)
-        elif not isinstance(input, Tensor):
-            raise TypeError(f"input must be a tensor or a PackedSequence: got {type(input).__name__}")
-        elif input.ndim == 2:
-            x = input[:, None]  # one sequence without a batch
-        else:
-            x = input.transpose(0, 1) if self.batch_first and input.ndim == 3 else input
-        if x.ndim != 3 or x.shape[2] != self.input_size or not len(x):
-            shape = tuple(x.shape if isinstance(input, PackedSequence) else input.shape)
-            raise ValueError(
-                "input must be a sequence of at least one step, or a batch of such, with "
-                f"{self.input_size} features: got shape {shape}"
-            )
-        mine = self.weights[0].dtype
-        if x.dtype in (torch.float32, torch.float64) and x.dtype != mine:
-            raise TypeError(f"input must be {mine}, as the weights are: got {x.dtype}")
-        if lengths is None:
+        fit_input(input, self.input_size, self.weights[0].dtype, self.batch_first)
+        if isinstance(input, Tensor):  # (T, d) is one sequence without a batch
+            x = input[:, None] if input.ndim == 2 else input.transpose(0, 1) if self.batch_first else input
             return x, None, None
+        x, lengths = pad_packed_sequence(input)
         steps = torch.arange(len(x), device=x.device)
         return x, steps[:, None] < lengths.to(x.device), lengths
 
@@ -142,15 +127,8 @@ class _ReversibleRNN(nn.Module):
         shape = (self.num_layers, x.shape[1], self.hidden_size)
         if given is None:
             return x.new_zeros(shape)
-        if not isinstance(given, Tensor):
-            raise TypeError(f"hx: {name} must be a tensor: got {type(given).__name__}")
         alone = isinstance(input, Tensor) and input.ndim == 2
-        wanted = (self.num_layers, self.hidden_size) if alone else shape
-        if given.shape != wanted:
-            axes = "(layers, hidden)" if alone else "(layers, batch, hidden)"
-            raise ValueError(f"hx: {name} must have shape {axes} = {wanted}: got {tuple(given.shape)}")
-        if given.dtype != x.dtype:
-            raise TypeError(f"hx: {name} must be {x.dtype}, as the input is: got {given.dtype}")
+        fit_state(given, name, (shape[0], shape[2]) if alone else shape, x.dtype)
         return given.view(shape) if alone else given
 
     @staticmethod
@@ -215,10 +193,9 @@ class RevGRU(_ReversibleRNN):
 
         Raises:
             ReversalError: in the backward pass, where it does not meet the states of the forward pass.
-            OverflowError: for states that may leave the format, |h| >= 2^29. (The published code keeps 32-bit states,
-                which an LSTM's cell leaves at |c| = 256.)
             TypeError: for inputs that are not float32 or float64, or in another dtype than the weights.
-            ValueError: for another shape, or numbers that are not finite.
+            ValueError: for another shape, numbers that are not finite, or states that may leave the format,
+                |h| >= 2^29. (The published code keeps 32-bit states, which an LSTM's cell leaves at |c| = 256.)
         """
         inputs, alive, lengths = self._prepared(input)
         h = self._start(input, inputs, hx, "h_0")
@@ -254,7 +231,7 @@ class RevLSTM(_ReversibleRNN):
         """Outputs of the last layer and the last (h, c), as from ``torch.nn.LSTM``; see :meth:`RevGRU.forward`."""
         inputs, alive, lengths = self._prepared(input)
         if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
-            raise TypeError(f"hx must be a pair (h_0, c_0): got {type(hx).__name__}")
+            raise TypeError(f"hx, the state, must be a pair (h_0, c_0): got {shown(hx)}")
         h_0, c_0 = (None, None) if hx is None else hx
         h = self._start(input, inputs, h_0, "h_0")
         c = self._start(input, inputs, c_0, "c_0")
@@ -264,6 +241,35 @@ class RevLSTM(_ReversibleRNN):
         h_n = torch.stack([torch.cat([last[i], last[i + 2]], 1) for i in range(0, len(last), 4)])
         c_n = torch.stack([torch.cat([last[i + 1], last[i + 3]], 1) for i in range(0, len(last), 4)])
         return self._shown(input, output, lengths), (self._last(input, h_n), self._last(input, c_n))
+
+
+def fit_input(input: Tensor | PackedSequence, features: int, dtype: torch.dtype, batch_first: bool = False) -> None:
+    """Refuse an input that is no sequence of such features, nor a batch of such, by shape and dtype."""
+    if not isinstance(input, Tensor | PackedSequence):
+        raise TypeError(f"input must be a tensor or a PackedSequence: got {shown(input)}")
+    data, axes = (input, (2, 3)) if isinstance(input, Tensor) else (input.data, (2,))
+    steps = data.shape[1 if batch_first and data.ndim == 3 else 0] if data.ndim else 0
+    if data.ndim not in axes or data.shape[-1] != features or not steps:
+        raise ValueError(
+            f"input must be a sequence of at least one step, or a batch of such, with {features} features: got shape "
+            f"{tuple(data.shape)}"
+        )
+    if data.dtype != dtype and not torch.is_autocast_enabled(data.device.type):
+        raise TypeError(f"input must be {dtype}, as the weights are: got {data.dtype}")
+
+
+def fit_state(state: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Refuse first states of another shape, (layers, batch, hidden) or (layers, hidden) without a batch, or dtype."""
+    if not isinstance(state, Tensor):
+        raise TypeError(f"hx, the state: {name} must be a tensor: got {shown(state)}")
+    if state.shape != shape:
+        axes = "(layers, batch, hidden)" if len(shape) == 3 else "(layers, hidden)"
+        raise ValueError(
+            f"hx, the state: {name} must have shape {axes} = {shape} for this input or these tokens: got "
+            f"{tuple(state.shape)}"
+        )
+    if state.dtype != dtype:
+        raise TypeError(f"hx, the state: {name} must be {dtype}, as the input is: got {state.dtype}")
 
 
 def variational_dropout(x: Tensor, rate: float, training: bool, generator: torch.Generator | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nnlib.reversible_rnn.fixed_point import to_fixed, to_float
+from nnlib.reversible_rnn.fixed_point import fixed_of, float_of
 from nnlib.reversible_rnn.plan import Layers, ReversalError, checked
 
 
@@ -26,9 +26,9 @@ class ReversibleSequence(torch.autograd.Function):
     def forward(ctx: Any, plan: Layers, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         states, weights = plan.split(tensors)
         checked(x, states, weights)
-        fixed = [[to_fixed(part) for part in parts] for parts in states]
+        fixed = [[fixed_of(part) for part in parts] for parts in states]
         plan.first = [list(parts) for parts in fixed]
-        floats = [[to_float(part, x.dtype) for part in parts] for parts in fixed]
+        floats = [[float_of(part, x.dtype) for part in parts] for parts in fixed]
         shown = None
         for step, below in enumerate(x):
             if plan.check:
@@ -39,7 +39,7 @@ class ReversibleSequence(torch.autograd.Function):
                     i = update.target
                     z, u, _ = plan.gates(update, step, below, f, w)
                     h[i] = plan.step(h[i], z, u, plan.kept(layer, i))
-                    f[i] = to_float(h[i], x.dtype)
+                    f[i] = float_of(h[i], x.dtype)
                 below = plan.seen(layer, f)
             shown = below.new_empty(len(x), *below.shape) if shown is None else shown  # once: a list would be a second
             shown[step] = below
@@ -59,7 +59,7 @@ class ReversibleSequence(torch.autograd.Function):
         fixed, plan.last = plan.last, None
         d_state, weights = plan.split((*d_states, *flat))
         _, totals = plan.split((*d_states, *(torch.zeros_like(w) for w in flat)))
-        floats = [[to_float(part, x.dtype) for part in parts] for parts in fixed]
+        floats = [[float_of(part, x.dtype) for part in parts] for parts in fixed]
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
         above: Any  # gradients on their way down
         d_below: Any
@@ -74,9 +74,9 @@ class ReversibleSequence(torch.autograd.Function):
                     h, f, i = fixed[layer], floats[layer], update.target
                     z, u, found = plan.gates(update, step, below, f, w)
                     if kept := plan.kept(layer, i):
-                        stored = to_fixed(shown[step - 1]) if step else plan.first[layer][i][:, :kept]
+                        stored = fixed_of(shown[step - 1]) if step else plan.first[layer][i][:, :kept]
                     h[i] = plan.back(h[i], z, u, kept, stored if kept else None)
-                    f[i] = to_float(h[i], x.dtype)
+                    f[i] = float_of(h[i], x.dtype)
                     d = d_state[layer][i]  # s' = z s + u
                     d_z, d_u, d_state[layer][i] = d * f[i], d, d * z
                     if plan.alive is not None:

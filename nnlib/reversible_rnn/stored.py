@@ -6,7 +6,7 @@ Chapter: ``book/reversible_rnn.ipynb``.
 import torch
 from torch import Tensor
 
-from nnlib.reversible_rnn.fixed_point import to_fixed, to_float
+from nnlib.reversible_rnn.fixed_point import fixed_of, float_of
 from nnlib.reversible_rnn.plan import Layers, checked
 
 
@@ -23,9 +23,9 @@ def stored_sequence(plan: Layers, x: Tensor, *tensors: Tensor) -> tuple[Tensor, 
     """
     states, weights = plan.split(tensors)
     checked(x, states, weights)
-    fixed = [[to_fixed(part.detach()) for part in parts] for parts in states]
+    fixed = [[fixed_of(part.detach()) for part in parts] for parts in states]
     floats = [
-        [_exactly(part, to_float(h, x.dtype)) for part, h in zip(*layer, strict=True)]
+        [_exactly(part, float_of(h, x.dtype)) for part, h in zip(*layer, strict=True)]
         for layer in zip(states, fixed, strict=True)
     ]
     outputs = []
@@ -36,7 +36,7 @@ def stored_sequence(plan: Layers, x: Tensor, *tensors: Tensor) -> tuple[Tensor, 
                 i = update.target
                 z, u, _ = plan.gates(update, step, below, f, w)
                 h[i] = plan.step(h[i], z.detach(), u.detach(), plan.kept(layer, i))
-                f[i] = _exactly(z * f[i] + u, to_float(h[i], x.dtype))
+                f[i] = _exactly(z * f[i] + u, float_of(h[i], x.dtype))
             below = plan.seen(layer, f)
         outputs.append(below)
     return torch.stack(outputs), *(part for parts in floats for part in parts)

@@ -11,15 +11,17 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from nnlib.reversible_rnn.language_model import State, recurrent, uniform_
+from nnlib.arguments import one_of, real, shown, typed, whole
+from nnlib.reversible_rnn.language_model import State, embedded, recurrent, uniform_
 from nnlib.reversible_rnn.rnn import variational_dropout
 
 CONTEXTS = ("hidden", "slice", "embedding", "slice + embedding")
 
 
+@typed
 def attend(queries: Tensor, context: Tensor, alive: Tensor) -> Tensor:
     """Global attention: the mean of the context under softmax weights of the inner products with each query.
 
@@ -28,10 +30,14 @@ def attend(queries: Tensor, context: Tensor, alive: Tensor) -> Tensor:
     Args:
         queries: q, (T, B, C): decoder states times a matrix ("general" attention).
         context: e, (S, B, C).
-        alive: Which source words are there, (S, B).
+        alive: Which source words are there, booleans (S, B), at least one for each example.
 
     Returns:
         (T, B, C).
+
+    Raises:
+        TypeError: for other dtypes.
+        ValueError: for other shapes, numbers that are not finite, or an example without a word.
 
     Source: arXiv 1508.04025, section 3.1. Chapter: ``book/reversible_rnn.ipynb``.
 
@@ -39,11 +45,23 @@ def attend(queries: Tensor, context: Tensor, alive: Tensor) -> Tensor:
     >>> attend(torch.ones(1, 1, 1), torch.tensor([[[2.0]], [[5.0]]]), alive).item()
     2.0
     """
+    real("T B C", queries=queries)
+    real("S B C", context=context)
+    if context.shape[1:] != queries.shape[1:] or alive.shape != context.shape[:2]:
+        shapes = ", ".join(str(tuple(t.shape)) for t in (queries, context, alive))
+        raise ValueError(f"queries (T, B, C), context (S, B, C) and alive (S, B) must fit: got shapes {shapes}")
+    if alive.dtype != torch.bool or not bool(alive.any(0).all()):
+        raise ValueError(f"alive must hold booleans, at least one of them true for each example: got {shown(alive)}")
+    return _attend(queries, context, alive)
+
+
+def _attend(queries: Tensor, context: Tensor, alive: Tensor) -> Tensor:
     scores = torch.einsum("tbc,sbc->tbs", queries, context)
     weights = scores.masked_fill(~alive.T, float("-inf")).softmax(2)
     return torch.einsum("tbs,sbc->tbc", weights, context)
 
 
+@typed
 class Translator(nn.Module):
     """Encoder, decoder and attention with one of four contexts.
 
@@ -64,7 +82,7 @@ class Translator(nn.Module):
         dtype: Of the parameters.
 
     Raises:
-        ValueError: for another context, or one that this kind can't have.
+        ValueError: for another kind or context, a context that this kind can't have, or a size or a rate out of range.
 
     Source: arXiv 1810.10999, sections 4 and 5.2. Chapter: ``book/reversible_rnn.ipynb``.
 
@@ -97,12 +115,14 @@ class Translator(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if context not in CONTEXTS:
-            raise ValueError(f"context must be one of {', '.join(CONTEXTS)}: got {context!r}")
+        one_of(CONTEXTS, context=context)
+        whole(1, source=source, target=target, embedding_size=embedding_size)
+        whole(2, hidden_size=hidden_size)
+        whole(0, 2**59, seed=seed)
         if kind in ("GRU", "LSTM") and context != "hidden":
-            raise ValueError(f"a {kind} stores all of its states: its context is 'hidden', got {context!r}")
-        if "slice" in context and not 1 <= width <= hidden_size // 2:
-            raise ValueError(f"width must lie between 1 and half of hidden_size, {hidden_size // 2}: got {width}")
+            raise ValueError(f"a {kind} stores all of its states: its context must be 'hidden', got {context!r}")
+        if "slice" in context:
+            whole(1, hidden_size // 2, width=width)
         self.context, self.dropout = context, dropout
         keep = {"hidden": None, "embedding": 0}.get(context, width)
         seen = hidden_size if keep is None else keep  # C, units of the encoder's states that the decoder looks at
@@ -130,12 +150,20 @@ class Translator(nn.Module):
         """The encoder's last state, the context (S, B, C), and which source words are there, (S, B).
 
         Args:
-            x: (B, S), 0 where a sentence has ended.
+            x: (B, S), 0 where a sentence has ended, each of at least one word.
             generator: Of the dropout masks.
+
+        Raises:
+            TypeError: if x holds no whole numbers.
+            ValueError: for another shape, an unknown token, an empty sentence, or a word after its end.
         """
         words = self.words(x, "source", generator)  # (S, B, E)
-        lengths = (x != 0).sum(1)
-        packed = pack_padded_sequence(words, lengths.to("cpu"), enforce_sorted=False)
+        there = x.to("cpu") != 0  # (B, S)
+        if not there[:, 0].all() or (there[:, 1:] & ~there[:, :-1]).any():
+            raise ValueError(
+                f"x must hold sentences of at least one word, with zeros at their ends alone: got {shown(x.tolist())}"
+            )
+        packed = pack_padded_sequence(words, there.sum(1), enforce_sorted=False)
         output, state = self.encoder(packed, generator=generator)
         parts = [words] if "embedding" in self.context else []
         if self.context != "embedding":
@@ -165,22 +193,25 @@ class Translator(nn.Module):
             (T, B, target), and the state.
         """
         h, state = self.decoder(self.words(y, "target", generator), state, generator)  # (T, B, H)
-        found = attend(linear(h, self.match), context, alive)
+        found = _attend(linear(h, self.match), context, alive)
         mixed = linear(torch.cat([found, h], 2), self.combine).tanh()
         mixed = variational_dropout(mixed, self.dropout, self.training, generator)
         return linear(mixed, self.weight, self.bias), state
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits (T, B, target) of the word after each of y, (B, T), given the source x, (B, S)."""
+        """Logits (T, B, target) of the word after each of y, (B, T), given the source x, (B, S); see :meth:`encode`."""
+        if isinstance(x, Tensor) and isinstance(y, Tensor) and len(y) != len(x):
+            raise ValueError(f"y must have as many sentences as x, {len(x)}: got {len(y)}")
         state, context, alive = self.encode(x, generator)
         return self.decode(y, state, context, alive, generator)[0]
 
     def words(self, tokens: Tensor, side: str, generator: torch.Generator | None = None) -> Tensor:
         """Embeddings (T, B, E) of tokens (B, T), of the side ``source`` or ``target``."""
-        x = embedding(tokens.T, getattr(self, side))
-        return variational_dropout(x, self.dropout, self.training, generator)
+        x = embedded(getattr(self, side), **{"x" if side == "source" else "y": tokens})  # (B, T, E)
+        return variational_dropout(x.transpose(0, 1), self.dropout, self.training, generator)
 
 
+@typed
 @torch.no_grad()
 def translate(model: Translator, x: Tensor, *, begin: int, end: int, longest: int) -> Tensor:
     """The likeliest word at each step, given those before.
@@ -195,12 +226,18 @@ def translate(model: Translator, x: Tensor, *, begin: int, end: int, longest: in
     Returns:
         (B, T) tokens, without the first; after the end mark they mean nothing.
 
+    Raises:
+        TypeError: for arguments of another class.
+        ValueError: for marks that are no target tokens, or sources that :meth:`Translator.encode` refuses.
+
     Chapter: ``book/reversible_rnn.ipynb``.
 
     >>> model = Translator(9, 7, "GRU", "hidden", 8, 4).eval()
     >>> translate(model, torch.tensor([[5, 6, 3]]), begin=2, end=3, longest=4).shape[0]
     1
     """
+    whole(0, len(model.bias) - 1, begin=begin, end=end)
+    whole(1, longest=longest)
     state, context, alive = model.encode(x)
     word = torch.full((len(x), 1), begin, device=x.device)
     ended = torch.zeros(len(x), dtype=torch.bool, device=x.device)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nnlib.reversible_rnn import InformationBuffer, multiply, to_fixed, to_float, to_gate, unmultiply
+from nnlib.reversible_rnn import InformationBuffer, multiply, to_fixed, to_float, unmultiply
 from tests.oracles import reversible_rnn as oracle
 
 
@@ -84,4 +84,27 @@ def test_words_are_put_aside_only_when_one_is_full():
 def test_conversions_round_and_are_exact_up_to_two_in_single_precision():
     h = torch.randint(-(2**24), 2**24, (1000,), generator=torch.Generator().manual_seed(0))
     assert torch.equal(to_fixed(to_float(h, torch.float32)), h)
-    assert to_gate(torch.tensor([0.0, 1e-9, 0.25, 1.0, 1.1])).tolist() == [1, 1, 256, 1024, 1024]
+
+
+@pytest.mark.parametrize("call", ["multiply", "unmultiply"])
+@pytest.mark.parametrize("which", ["h", "z"])
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda t: t.double(), TypeError, "must be int64: got a tensor of float64"),
+        (lambda t: t.tolist(), TypeError, "must be int64: got"),
+        (lambda t: t[:1], ValueError, r"must have shape \(3,\).*got \(1,\)"),
+        (lambda t: t[None], ValueError, r"must have shape \(3,\).*got \(1, 3\)"),
+    ],
+)
+def test_a_buffer_refuses_states_and_gates_that_are_not_its_own_and_stays_as_it_was(call, which, spoil, error, message):
+    """Breaks if another shape is broadcast over the words, or a refused state has already changed them."""
+    h, z = torch.tensor([5, -7, 1000]), torch.tensor([512, 700, 1024])
+    buffer = InformationBuffer(h, bits=2)
+    after = buffer.multiply(h, z)
+    right = {"h": after, "z": z}
+    with pytest.raises(error, match=f"^{which} {message}"):
+        getattr(buffer, call)(**right | {which: spoil(right[which])})
+    assert torch.equal(buffer.unmultiply(after, z), h) and buffer.is_empty()
+    with pytest.raises(ValueError, match="every multiplication has been undone"):
+        buffer.unmultiply(h, z)

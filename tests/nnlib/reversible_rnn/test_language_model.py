@@ -124,11 +124,42 @@ def test_detached_states_have_no_past():
         assert not any(part.requires_grad for part in (state if isinstance(state, tuple) else (state,)))
 
 
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda x, h: (x[..., :2], h), ValueError, r"input must be .* with 3 features: got shape \(5, 2, 2\)"),
+        (lambda x, h: (x[:0], h), ValueError, r"at least one step.* got shape \(0, 2, 3\)"),
+        (lambda x, h: (x[None], h), ValueError, r"input must be a sequence"),
+        (
+            lambda x, h: (x.double(), h),
+            TypeError,
+            r"input must be torch\.float32, as the weights are: got torch.float64",
+        ),
+        (lambda x, h: (x.tolist(), h), TypeError, r"input must be a tensor or a PackedSequence"),
+        (lambda x, h: (x, h[:, :1]), ValueError, r"h_0 must have shape .* = \(1, 2, 8\) .*: got \(1, 1, 8\)"),
+        (lambda x, h: (x[:, 0], h), ValueError, r"h_0 must have shape \(layers, hidden\) = \(1, 8\)"),
+        (lambda x, h: (pack_padded_sequence(x, torch.tensor([5, 3])), h[:, :1]), ValueError, r"= \(1, 2, 8\)"),
+        (lambda x, h: (x, h.double()), TypeError, r"h_0 must be torch\.float32, as the input is"),
+        (lambda x, h: (x, 1.0), TypeError, "hx, the state"),
+    ],
+)
+def test_inputs_and_states_of_torchs_networks_are_refused_by_name(kind, spoil, error, message):
+    """Breaks if torch's own errors, which name neither, come through; right ones pass, packed and without a batch."""
+    rnn, x, h = Stored(kind, 3, 8), torch.ones(5, 2, 3), torch.zeros(1, 2, 8)
+    given = lambda state: (state, state) if kind == "LSTM" and isinstance(state, torch.Tensor) else state  # noqa: E731
+    for right, state in ((x, h), (x[:, 0], h[:, 0]), (pack_padded_sequence(x, torch.tensor([5, 3])), h)):
+        rnn(right, given(state))
+    input, state = spoil(x, h)
+    with pytest.raises(error, match=message):
+        rnn(input, given(state))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: recurrent("Elman", 3, 8), "kind must be one of RevGRU, RevLSTM, GRU, LSTM: got 'Elman'"),
-        (lambda: Stored("RevGRU", 3, 8), "kind must be GRU or LSTM: got 'RevGRU'"),
+        (lambda: Stored("RevGRU", 3, 8), "kind must be one of GRU, LSTM: got 'RevGRU'"),
         (
             lambda: LanguageModel(5, "GRU", 8, 4, tied=True),
             "tied weights need embedding_size = hidden_size: got 4 and 8",

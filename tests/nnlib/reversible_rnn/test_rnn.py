@@ -189,9 +189,9 @@ def test_stored_bits_grow_with_what_may_be_forgotten_and_stay_below_the_states(b
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden_size": 7}, "even: got 3, 1 and 7"),
-        ({"bits": 11}, "bits must be a whole number from 0 to 10, or None: got 11"),
-        ({"dropout": 1.0}, r"must lie in \[0, 1\)"),
+        ({"hidden_size": 7}, "hidden_size must be even: got 7"),
+        ({"bits": 11}, "bits must be a whole number from 0 to 10: got 11"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\): got 1.0"),
     ],
 )
 def test_sizes_and_rates_out_of_range_are_refused(arguments, message):
@@ -201,7 +201,7 @@ def test_sizes_and_rates_out_of_range_are_refused(arguments, message):
 
 def test_inputs_that_cannot_be_reversed_are_refused():
     rnn = RevGRU(3, 6)
-    with pytest.raises(TypeError, match="float32 or float64"):
+    with pytest.raises(TypeError, match=r"input must be torch\.float32"):
         rnn(torch.zeros(4, 2, 3, dtype=torch.bfloat16))
     with pytest.raises(ValueError, match="3 features"):
         rnn(torch.zeros(4, 2, 5))
@@ -209,7 +209,7 @@ def test_inputs_that_cannot_be_reversed_are_refused():
         rnn(torch.zeros(4, 2, 3), torch.zeros(1, 3, 6))
     with torch.autocast("cpu"), pytest.raises(RuntimeError, match="autocast"):
         rnn(torch.zeros(4, 2, 3))
-    with pytest.raises(OverflowError, match="fixed-point format"):
+    with pytest.raises(ValueError, match="fixed-point format"):
         rnn(torch.zeros(4, 2, 3), torch.full((1, 2, 6), 1e9))
 
 
@@ -257,7 +257,7 @@ def test_units_kept_for_attention_are_restored_from_the_output_with_the_gradient
 
 
 def test_a_number_of_kept_units_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="keep must be None or a number of units of the half state, 0 to 3: got 4"):
+    with pytest.raises(ValueError, match="keep must be a whole number from 0 to 3: got 4"):
         RevGRU(3, 6, keep=4)
 
 

@@ -101,8 +101,8 @@ def test_device_and_dtype_are_those_asked_for(context, dtype):
     ("options", "message"),
     [
         ({"context": "none"}, "context must be one of hidden, .*: got 'none'"),
-        ({"kind": "GRU"}, "a GRU stores all of its states: its context is 'hidden', got 'slice"),
-        ({"width": 5}, "width must lie between 1 and half of hidden_size, 4: got 5"),
+        ({"kind": "GRU"}, "a GRU stores all of its states: its context must be 'hidden', got 'slice"),
+        ({"width": 5}, "width must be a whole number from 1 to 4: got 5"),
     ],
 )
 def test_contexts_that_cannot_be_had_are_refused(options, message):
