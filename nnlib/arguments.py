@@ -93,7 +93,7 @@ def _is_one_of(kinds: tuple[type, ...], value: Any) -> bool:
     return type(value) in kinds or object in kinds if isinstance(value, str | bytes) else isinstance(value, kinds)
 
 
-def within(interval: str, **named: Any) -> None:
+def within(interval: str, /, **named: Any) -> None:
     """Real numbers, finite and in an interval.
 
     Args:
@@ -121,7 +121,7 @@ def within(interval: str, **named: Any) -> None:
             raise ValueError(f"{name} must be a number in {interval}: got {shown(value)}")
 
 
-def whole(least: int, most: int | None = None, **named: Any) -> None:
+def whole(least: int, most: int | None = None, /, **named: Any) -> None:
     """Whole numbers of at least ``least`` and at most ``most``.
 
     Raises:
@@ -144,7 +144,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def one_of(allowed: Collection[Any], **named: Any) -> None:
+def one_of(allowed: Collection[Any], /, **named: Any) -> None:
     """Values of a list.
 
     Raises:
@@ -159,7 +159,7 @@ def one_of(allowed: Collection[Any], **named: Any) -> None:
             raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}: got {shown(value)}")
 
 
-def real(shape: str, sizes: dict[str, int] | None = None, *, finite: bool = True, **named: Any) -> dict[str, int]:
+def real(shape: str, sizes: dict[str, int] | None = None, /, *, finite: bool = True, **named: Any) -> dict[str, int]:
     """Tensors of real floating-point numbers, finite, of a shape.
 
     Args:
@@ -185,7 +185,7 @@ def real(shape: str, sizes: dict[str, int] | None = None, *, finite: bool = True
     return _tensors(shape, sizes, named, "real numbers", lambda t: t.is_floating_point(), finite)
 
 
-def labels(classes: int | None, shape: str, sizes: dict[str, int] | None = None, **named: Any) -> dict[str, int]:
+def labels(classes: int | None, shape: str, sizes: dict[str, int] | None = None, /, **named: Any) -> dict[str, int]:
     """Tensors of labels 0, ..., classes - 1 (any that are not negative where ``classes`` is None); see :func:`real`.
 
     >>> labels(3, "n", y=torch.tensor([0, 3]))

@@ -21,8 +21,7 @@ tune_ridge.py       both tuners there, in exact expectation, and descent along h
 
 from nnlib.self_tuning.augment import ColorJitter, Cutout, ScaleNoise
 from nnlib.self_tuning.hyperparameters import Hyperparameter, Space
-from nnlib.self_tuning.layers import ResponseConv2d, ResponseEmbedding, ResponseLinear
-from nnlib.self_tuning.lstm import LSTM, ResponseLSTM
+from nnlib.self_tuning.lstm import LSTM
 from nnlib.self_tuning.regularizers import Dropout, EmbeddingDropout, InputNoise, activation_penalty, slowness_penalty
 from nnlib.self_tuning.response import BestResponse, respond, squared_norm
 from nnlib.self_tuning.ridge import Ridge, joint_hessian
@@ -40,10 +39,6 @@ __all__ = [
     "EmbeddingDropout",
     "Hyperparameter",
     "InputNoise",
-    "ResponseConv2d",
-    "ResponseEmbedding",
-    "ResponseLSTM",
-    "ResponseLinear",
     "Ridge",
     "ScaleNoise",
     "SelfTuner",

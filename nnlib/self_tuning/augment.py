@@ -7,12 +7,14 @@ Chapter: ``book/self_tuning.ipynb``.
 import torch
 from torch import Tensor
 
-from nnlib.self_tuning.hyperparameters import whole
+from nnlib.arguments import real, typed, whole
+from nnlib.self_tuning.hyperparameters import floored
 from nnlib.self_tuning.setting import Regularizer
 
 GREY = (0.299, 0.587, 0.114)  # luma of red, green, blue
 
 
+@typed
 class Cutout(Regularizer):
     """Sets squares of an image to zero: ``holes`` of them, each ``length`` pixels wide, cut at the border.
 
@@ -25,14 +27,15 @@ class Cutout(Regularizer):
     """
 
     def __init__(self, length: str, holes: str, most: int = 4):
+        whole(1, most=most)
         super().__init__(length, holes)
         self.length, self.holes, self.most = length, holes, most
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        B, _, H, W = x.shape
-        length, holes = (whole(self.value(name, x, batch_dim=0)) for name in (self.length, self.holes))
+        B, _, H, W = images(x)
+        length, holes = (floored(self.value(name, x, batch_dim=0)) for name in (self.length, self.holes))
         centre = self.uniform((2, B, self.most), x) * torch.tensor([H, W], device=x.device).view(2, 1, 1)
         left = (centre.floor() - (length.view(-1, 1) / 2).floor())[..., None]  # (2, B, most, 1): first row and column
         rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) for n in (H, W))
@@ -45,6 +48,7 @@ class Cutout(Regularizer):
         return x * (~hole.any(1, keepdim=True)).to(x)
 
 
+@typed
 class ColorJitter(Regularizer):
     """Changes brightness, contrast, saturation and hue of each image, in this order, and keeps values in [0, 1].
 
@@ -76,6 +80,7 @@ class ColorJitter(Regularizer):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
+        images(x)
         if self.brightness:
             x = (x * self.draw(self.brightness, x)).clamp(0, 1)
         if self.contrast:
@@ -88,6 +93,7 @@ class ColorJitter(Regularizer):
         return x
 
 
+@typed
 class ScaleNoise(Regularizer):
     """Multiplies each image by a factor from U[1 / (1 + s), 1 + s].
 
@@ -107,6 +113,17 @@ class ScaleNoise(Regularizer):
         return x * factor
 
 
+def images(x: Tensor) -> torch.Size:
+    """The sizes of images (B, C, H, W).
+
+    Raises:
+        TypeError: for what is no tensor of real numbers.
+        ValueError: for another shape.
+    """
+    real("B C H W", finite=False, x=x)
+    return x.shape
+
+
 def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     """other + factor (x - other), kept in [0, 1]."""
     return (other + factor * (x - other)).clamp(0, 1)
@@ -117,7 +134,7 @@ def grey(x: Tensor) -> Tensor:
     if x.shape[1] == 1:
         return x
     if x.shape[1] != 3:
-        raise ValueError(f"colour needs images of 1 or 3 channels: got {x.shape[1]}")
+        raise ValueError(f"x must be images of 1 or 3 channels for colour: got {x.shape[1]}")
     weights = torch.tensor(GREY, device=x.device, dtype=x.dtype).view(1, 3, 1, 1)
     return (x * weights).sum(1, keepdim=True)
 
@@ -128,7 +145,7 @@ def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     A rotation about (1, 1, 1)/sqrt(3) by Rodrigues' formula: greys stay, and a third of the circle takes red to green.
     """
     if x.shape[1] != 3:
-        raise ValueError(f"hue needs images of 3 channels: got {x.shape[1]}")
+        raise ValueError(f"x must be images of 3 channels for hue: got {x.shape[1]}")
     angle = 2 * torch.pi * turn
     mean = x.mean(1, keepdim=True)
     crossed = (x.roll(1, 1) - x.roll(-1, 1)) / 3**0.5  # axis x colour

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import shown, whole
 from nnlib.modes import evaluating
 from nnlib.training import Split
 
@@ -22,7 +23,7 @@ def batches(split: Split, batch_size: int | None, generator: torch.Generator) ->
         generator: On the CPU.
 
     Raises:
-        ValueError: for a batch size that is not from 1 to the number of examples.
+        ValueError: for a batch size that is not from 1 to the number of examples, or not as many inputs as targets.
     """
     return Batches(split, batch_size, generator)
 
@@ -32,8 +33,12 @@ class Batches:
 
     def __init__(self, split: Split, batch_size: int | None, generator: torch.Generator):
         n = len(split.y)
-        if not isinstance(batch_size, int) or not 1 <= batch_size <= n:
-            raise ValueError(f"batch_size must be from 1 to the {n} examples: got {batch_size}")
+        if not n or len(split.x) != n:
+            raise ValueError(
+                f"a Split of data must have as many inputs as targets, at least one: got {len(split.x)}, {n}"
+            )
+        whole(1, n, batch_size=batch_size)
+        assert isinstance(batch_size, int)  # for the type checker
         self.split, self.batch_size, self.generator = split, batch_size, generator
         self.order, self.position = torch.empty(0, dtype=torch.int64, device="cpu"), 0
 
@@ -64,7 +69,9 @@ def pair(batch: Any, number: int, what: str) -> Split:
     Raises:
         ValueError: for anything else.
     """
-    if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], Tensor):
+    if isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch):
+        if not all(part.ndim and len(part) for part in batch):
+            raise ValueError(f"a {what} batch must have an example: number {number} is {', '.join(map(shown, batch))}")
         return Split(*batch)
     kind = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else type(batch).__name__
     raise ValueError(f"a {what} batch must be a pair (x, y) of tensors: number {number} is a {kind}")
@@ -80,8 +87,8 @@ def following(stream: Iterator[Any], done: int, steps: int, what: str) -> Split:
         return pair(next(stream), done + 1, what)
     except StopIteration:
         raise ValueError(
-            f"the {what} batches ended after {done} of {steps} steps: give a Split, or batches that go on for ever, "
-            "such as itertools.chain.from_iterable(itertools.repeat(loader))"
+            f"data: the {what} batches ended after {done} of {steps} steps: give a Split, or batches that go on for "
+            "ever, such as itertools.chain.from_iterable(itertools.repeat(loader))"
         ) from None
 
 
@@ -102,7 +109,10 @@ def mean_loss(network: nn.Module, batches: Iterable[Split], loss: Callable[[Any,
     """Mean of a batch-mean loss over batches, weighted by their targets, in evaluation mode."""
     total, count = 0.0, 0
     with evaluating(network):
-        for x, y in batches:
+        for number, batch in enumerate(batches, 1):
+            x, y = pair(batch, number, "data")
             total += loss(network(x), y).item() * y.numel()
             count += y.numel()
+    if not count:
+        raise ValueError("batches must hold at least one pair (x, y): got none")
     return total / count

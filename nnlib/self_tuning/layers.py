@@ -34,6 +34,8 @@ class Response(nn.Module):
     """
 
     ordinary: type[nn.Module]
+    examples = -2  # the axis of the input that counts them
+    name = ""  # in the network
     weight: nn.Parameter
     bias: nn.Parameter | None
     response_weight: nn.Parameter
@@ -91,6 +93,7 @@ class Response(nn.Module):
             return self.product(x, self.weight, self.bias)
         gates = self.spread(r @ self.gates.T)  # (B, out): they scale the rows of W_r
         shift = None if self.bias is None else self.spread((r @ self.bias_gates.T) * self.response_bias)
+        self.fit(x, r)
         if self.setting.linear:
             x, dx = forward_ad.unpack_dual(x)
             answer = gates * self.product(x, self.response_weight, None)
@@ -99,6 +102,23 @@ class Response(nn.Module):
             return forward_ad.make_dual(y, dy if shift is None else dy + shift)
         y = torch.addcmul(self.product(x, self.weight, self.bias), gates, self.product(x, self.response_weight, None))
         return y if shift is None else y + shift
+
+    def fit(self, x: Tensor, r: Tensor) -> None:
+        """Refuse an input that has not the examples of r (B, n) along the axis that counts them.
+
+        Of a sequence (B, T, in) with B = T no layer could tell; where the network's own input was no text (T, B), it
+        is refused too.
+        """
+        B, at = len(r), self.examples
+        found = x.shape[at] if x.ndim >= abs(at) else None
+        either = at == -2 and x.ndim > 2 and found == x.shape[0] and not self.setting.text
+        if B > 1 and (found != B or either):
+            axes = {-2: "(..., B, features)", -1: "(..., B)", 0: "(B, channels, H, W)", 1: "(T, B, features)"}[at]
+            advice = "; let sequences be (T, B, features)" if at == -2 else ""
+            raise ValueError(
+                f"layer {self.name!r} answers to each of {B} examples: its input x must have shape {axes}, got "
+                f"{tuple(x.shape)}{advice}"
+            )
 
     @staticmethod
     def spread(gates: Tensor) -> Tensor:
@@ -151,6 +171,7 @@ class ResponseConv2d(Response):
     """A convolution with a best response, one gate an output channel: x (B, in, H, W) -> (B, out, H', W')."""
 
     ordinary = nn.Conv2d
+    examples = 0
 
     @staticmethod
     def read_options(layer: nn.Conv2d) -> dict:
@@ -172,6 +193,7 @@ class ResponseEmbedding(Response):
     """An embedding with a best response, one gate a feature: ids (..., B) -> (..., B, features)."""
 
     ordinary = nn.Embedding
+    examples = -1
 
     @staticmethod
     def read_options(layer: nn.Embedding) -> dict:

@@ -8,19 +8,26 @@ Paper: Bae and Grosse, arXiv 2010.13514, section 3. Chapter: ``book/self_tuning.
 
 import warnings
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._pytree import tree_map
 
+from nnlib.arguments import shown
 from nnlib.self_tuning.response import BestResponse
 
 
-def linearised(model: BestResponse, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+def linearised(model: BestResponse, x: Tensor) -> Any:
     """f(x; w_0) + J_f Theta r, at the response input r that the network has been given by ``place``.
 
     Returns:
-        As the network's own outputs: a tensor or a tuple of tensors; the linear terms have a gradient to Theta alone.
+        As the network's own outputs: a tensor, or tuples, lists and dicts of them; the linear terms have a gradient to
+        Theta alone.
+
+    Raises:
+        TypeError: for outputs of another class, in which tensors may be hidden.
 
     >>> from torch import nn
     >>> from nnlib.self_tuning import Hyperparameter, respond
@@ -34,15 +41,18 @@ def linearised(model: BestResponse, x: Tensor) -> Tensor | tuple[Tensor, ...]:
     try:
         with forward_ad.dual_level():
             model.setting.linear = True
-            outputs = model(x)
-            if isinstance(outputs, tuple):
-                return tuple(_sum(output) for output in outputs)
-            return _sum(outputs)
+            return tree_map(_sum, model(x))
     finally:
         model.setting.linear = False  # a penalty on the weights sees them at r
 
 
-def _sum(pair: Tensor) -> Tensor:
+def _sum(pair: Any) -> Any:
+    if pair is None or isinstance(pair, bool | int | float | str):
+        return pair
+    if not isinstance(pair, Tensor):
+        raise TypeError(
+            f"outputs must be tensors, or tuples, lists and dicts of them, for Delta-STN: got {shown(pair)}"
+        )
     value, slope = forward_ad.unpack_dual(pair)
     return value if slope is None else value + slope
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
+from nnlib.arguments import shown, typed, whole
 from nnlib.self_tuning.layers import Response
 from nnlib.self_tuning.setting import RATE, Setting, kept
 
@@ -28,6 +29,7 @@ def zeros(x: Tensor, hidden_size: int) -> State:
     return start, start
 
 
+@typed
 class LSTM(nn.LSTM):
     """One layer of torch's LSTM, with DropConnect on the hidden-to-hidden weights.
 
@@ -35,6 +37,11 @@ class LSTM(nn.LSTM):
         input_size: D.
         hidden_size: H.
         drop_connect: Name of the hyperparameter that is the rate, or None.
+        device: Of the parameters.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: for a size that is not positive; in ``forward`` for inputs or states of another shape.
 
     Chapter: ``book/self_tuning.ipynb``.
 
@@ -48,19 +55,40 @@ class LSTM(nn.LSTM):
     bias_ih_l0: nn.Parameter
     bias_hh_l0: nn.Parameter
 
-    def __init__(self, input_size: int, hidden_size: int, drop_connect: str | None = None, **where: Any):
-        super().__init__(input_size, hidden_size, **where)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        drop_connect: str | None = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        whole(1, input_size=input_size, hidden_size=hidden_size)
+        super().__init__(input_size, hidden_size, device=device, dtype=dtype)
         self.setting: Setting = Setting()
         self.drop_connect: str | None = drop_connect
         self.limits = {} if drop_connect is None else {drop_connect: RATE}
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """x (T, B, D), state (h, c) of (1, B, H) each, zero by default -> (T, B, H), state."""
+        fit_sequence(x, state, self.input_size, self.hidden_size)
         if self.drop_connect is None or not self.training:
             return super().forward(x, state)
         W = self.weight_hh_l0 * connect_mask(self.setting, self.drop_connect, self.weight_hh_l0)
         weights = [self.weight_ih_l0, W, self.bias_ih_l0, self.bias_hh_l0]
         return run(x, zeros(x, self.hidden_size) if state is None else state, weights, self.training)
+
+
+def fit_sequence(x: Tensor, state: State | None, features: int, hidden_size: int) -> None:
+    """Refuse what is no batch of texts (T, B, D), or a state that is not its own."""
+    if not isinstance(x, Tensor) or x.ndim != 3 or not x.numel() or x.shape[2] != features:
+        raise ValueError(f"x must have shape (T, B, {features}), no axis empty: got {shown(x)}")
+    wanted = (1, x.shape[1], hidden_size)
+    if state is not None and not (len(state) == 2 and all(part.shape == wanted for part in state)):
+        raise ValueError(
+            f"state must be a pair (h, c) of shapes {wanted}, for this x: got {', '.join(map(shown, state))}"
+        )
 
 
 def run(x: Tensor, state: State, weights: list[Tensor], training: bool) -> tuple[Tensor, State]:
@@ -77,6 +105,7 @@ class ResponseLSTM(Response):
     """
 
     ordinary = LSTM
+    examples = 1
     bias: nn.Parameter
     weight_hh: nn.Parameter
     response_weight_hh: nn.Parameter
@@ -104,6 +133,7 @@ class ResponseLSTM(Response):
         return sizes | {"drop_connect": getattr(layer, "drop_connect", None)}
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        fit_sequence(x, state, self.options["input_size"], self.options["hidden_size"])
         r = self.setting.response
         if state is None:
             state = zeros(x, self.options["hidden_size"])
@@ -114,6 +144,7 @@ class ResponseLSTM(Response):
             W, W_r = W * mask, W_r * mask
         if r is None:
             return self.plain(x, state, W)
+        self.fit(x, r)
         if self.setting.linear:
             return self.linearised(x, state, W.detach(), W_r, r)
         both = torch.cat([W, W_r])  # (8H, H): one product a step

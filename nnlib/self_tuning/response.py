@@ -11,7 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from nnlib.plain import why_not_plain
+from nnlib.arguments import seeded, shown, typed, within
+from nnlib.plain import tied, why_not_plain
 from nnlib.self_tuning.hyperparameters import Hyperparameter, Space
 from nnlib.self_tuning.layers import Response, ResponseConv2d, ResponseEmbedding, ResponseLinear
 from nnlib.self_tuning.lstm import LSTM, ResponseLSTM
@@ -26,6 +27,7 @@ KINDS = {
 }
 
 
+@typed
 def respond(
     network: nn.Module,
     hypers: Sequence[Hyperparameter],
@@ -51,6 +53,7 @@ def respond(
         A module that is called like the network.
 
     Raises:
+        TypeError: for an argument of another class.
         ValueError: where no layer can answer, two share a weight, one carries hooks or is of a kind that can't (its
             message says so), or a regulariser can't have all values of a hyperparameter's range.
 
@@ -64,20 +67,18 @@ def respond(
     >>> torch.equal(model(x), network(x)), torch.equal(model.ordinary({"weight_decay": 0.1})(x), network(x))
     (True, True)
     """
-    if gate_std < 0:
-        raise ValueError(f"gate_std must not be negative: got {gate_std}")
-    generator = torch.Generator("cpu").manual_seed(seed)
-    names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
-    if len(names) > len(list(network.parameters())):
-        raise ValueError("two layers of the network share a weight: let one layer hold it and the other read it")
+    within("[0, inf)", gate_std=gate_std)
+    generator = seeded(seed)
+    for one, other in tied(network).items():
+        raise ValueError(
+            f"{one} and {other} of the network share a weight: let one layer hold it and the other read it"
+        )
     space, n = Space(hypers, fixed), len(hypers)
     _check_limits(network, space)
     for name, layer in network.named_modules():
         if _answers(layer) and (why := why_not_plain(layer, known=(LSTM,))):
             raise ValueError(f"layer {name!r} has no response: {why}")
     network = replace(copy.deepcopy(network), lambda x: KINDS[type(x)](x, n, gate_std, generator), _answers)
-    if not any(isinstance(layer, Response) for layer in network.modules()):
-        raise ValueError("the network has no Linear, Conv2d, Embedding or LSTM layer that could answer")
     return BestResponse(network, space)
 
 
@@ -107,6 +108,7 @@ def replace(
     return network
 
 
+@typed
 class BestResponse(nn.Module):
     """A network whose weights are a function of hyperparameters: w(u) = w_0 + Theta (u - centre). Made by ``respond``.
 
@@ -115,6 +117,9 @@ class BestResponse(nn.Module):
         space: The hyperparameters.
         centre: Coordinates (n,) at which the response is zero: the current ones for Delta-STN, 0 for STN.
         setting: What all layers see; the tuner changes it.
+
+    Raises:
+        ValueError: for a network without a layer that answers.
     """
 
     centre: Tensor
@@ -122,6 +127,11 @@ class BestResponse(nn.Module):
     def __init__(self, network: nn.Module, space: Space):
         super().__init__()
         self.network, self.space = network, space
+        for name, layer in network.named_modules():
+            if isinstance(layer, Response):
+                layer.name = name
+        if not any(self.layers()):
+            raise ValueError("the network has no Linear, Conv2d, Embedding or LSTM layer that could answer")
         like = next(network.parameters())
         self.register_buffer("centre", torch.zeros(len(space), device=like.device, dtype=like.dtype))
         self.setting = Setting(space.used(self.start()))
@@ -133,6 +143,8 @@ class BestResponse(nn.Module):
         return self.space.unconstrained(initial, device=self.centre.device, dtype=self.centre.dtype)
 
     def forward(self, *inputs: Any) -> Any:
+        ids = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+        self.setting.text = ids is not None and ids.ndim == 2 and not ids.is_floating_point()
         return self.network(*inputs)
 
     def layers(self) -> Iterator[Response]:
@@ -167,6 +179,7 @@ class BestResponse(nn.Module):
         self.setting.response, self.setting.values = response, self.space.used(u)
         return self.setting.values
 
+    @typed
     def ordinary(self, values: Mapping[str, float], generator: torch.Generator | None = None) -> nn.Module:
         """An ordinary network with the weights that answer to these values; its regularisers have these values too.
 
@@ -196,8 +209,12 @@ def _is_response(layer: nn.Module) -> bool:
     return isinstance(layer, Response)
 
 
+@typed
 def squared_norm(network: nn.Module) -> Tensor:
     """|w|² of an ordinary network: over the weights, not the biases, of the layers that a best response answers with.
+
+    Raises:
+        ValueError: for a network without such a layer.
 
     >>> layer = nn.Linear(2, 1)
     >>> _ = nn.init.ones_(layer.weight)
@@ -210,6 +227,8 @@ def squared_norm(network: nn.Module) -> Tensor:
             parts.append(layer.weight.square().sum())
         elif isinstance(layer, nn.LSTM):
             parts += [cast(Tensor, weight).square().sum() for weight in (layer.weight_ih_l0, layer.weight_hh_l0)]
+    if not parts:
+        raise ValueError(f"network must have a Linear, Conv2d, Embedding or LSTM layer: got {shown(network)}")
     return cast(Tensor, sum(parts))
 
 

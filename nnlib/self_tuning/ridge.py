@@ -11,9 +11,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from nnlib.arguments import real, typed, whole, within
+from nnlib.cholesky import cholesky
 from nnlib.training import Split
 
 
+@typed
 @dataclass(frozen=True)
 class Ridge:
     """Ridge regression with a training and a validation set.
@@ -21,6 +24,11 @@ class Ridge:
     Args:
         train: Inputs (n, d) and targets (n,).
         validation: Inputs (m, d) and targets (m,).
+
+    Raises:
+        TypeError: for what is no split of real numbers.
+        ValueError: for other shapes or dtypes, or numbers that are not finite; in its methods for a penalty e^lambda or
+            a scale sigma too large for the dtype, or so small that no single w is the best.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x = torch.randn(60, 5, generator=generator, dtype=torch.float64)
@@ -32,6 +40,15 @@ class Ridge:
 
     train: Split
     validation: Split
+
+    def __post_init__(self):
+        sizes: dict[str, int] = {}
+        for role, split in (("train", self.train), ("validation", self.validation)):
+            sizes = real("n d", {d: n for d, n in sizes.items() if d == "d"}, finite=True, **{f"{role}.x": split.x})
+            real("n", sizes, finite=True, **{f"{role}.y": split.y})
+        dtypes = {t.dtype for split in (self.train, self.validation) for t in split}
+        if len(dtypes) > 1:
+            raise TypeError(f"train and validation must have one dtype: got {', '.join(sorted(map(str, dtypes)))}")
 
     @cached_property
     def hessian(self) -> Tensor:
@@ -45,14 +62,15 @@ class Ridge:
 
     def best_response(self, lam: float) -> Tensor:
         """w*(lambda) = (X'X/n + e^lambda I)^-1 X'y/n, (d,)."""
-        return torch.linalg.solve(self.regularised(lam), self.moment)
+        return self._solve(lam, self.moment)
 
     def jacobian(self, lam: float) -> Tensor:
         """dw*/dlambda = -(X'X/n + e^lambda I)^-1 e^lambda w*, (d,), by the implicit function theorem."""
-        return -torch.linalg.solve(self.regularised(lam), math.exp(lam) * self.best_response(lam))
+        return -self._solve(lam, self.penalty(lam) * self.best_response(lam))
 
     def validation_loss(self, w: Tensor) -> Tensor:
-        """1/2 mean (y - x'w)² of the validation set."""
+        """1/2 mean (y - x'w)² of the validation set, at w (d,)."""
+        real("d", {"d": len(self.moment)}, w=w)
         return (self.validation.x @ w - self.validation.y).square().mean() / 2
 
     def hypergradient(self, lam: float) -> float:
@@ -62,11 +80,20 @@ class Ridge:
         return float((x.T @ (x @ w - y) / len(y)) @ self.jacobian(lam))
 
     def unrolled_hypergradient(self, lam: float, steps: int, lr: float) -> float:
-        """The same by differentiating ``steps`` steps of gradient descent from 0; exact only in the limit."""
+        """The same by differentiating ``steps`` steps of gradient descent from 0; exact only in the limit.
+
+        Raises:
+            ValueError: for numbers out of range, or steps of a rate ``lr`` with which it diverges.
+        """
+        self.penalty(lam)
+        whole(1, steps=steps)
+        within("(0, inf)", lr=lr)
         point = torch.tensor(lam, dtype=self.train.x.dtype, device=self.train.x.device, requires_grad=True)
         w = torch.zeros_like(self.moment)
         for _ in range(steps):
             w = w - lr * (self.hessian @ w - self.moment + point.exp() * w)
+        if not bool(w.isfinite().all()):
+            raise ValueError(f"lr must be so small that the {steps} steps do not diverge: got {lr}")
         return float(torch.autograd.grad(self.validation_loss(w), point)[0])
 
     def optimum(self) -> float:
@@ -88,10 +115,12 @@ class Ridge:
 
         Source: arXiv 1903.03088, section 3.2, theorem on the local objective.
         """
-        if sigma <= 0:
-            raise ValueError(f"sigma must be positive: without perturbations the slope is not determined, got {sigma}")
-        solution = torch.linalg.solve(joint_hessian(self, lam, sigma, centred=True), self._right())
-        w_0, v = solution.chunk(2)
+        within("(0, inf)", sigma=sigma)
+        hessian = joint_hessian(self, lam, sigma, centred=True)
+        L = cholesky(
+            hessian, f"with lam {lam} and sigma {sigma} the slope is not determined: take another sigma or lam"
+        )
+        w_0, v = torch.cholesky_solve(self._right()[:, None], L)[:, 0].chunk(2)
         return w_0, v
 
     def gates(self, lam: float) -> tuple[Tensor, Tensor]:
@@ -102,18 +131,35 @@ class Ridge:
 
         Source: arXiv 1903.03088, theorem 2.
         """
+        within("(-inf, inf)", lam=lam)
         _, singular, components = torch.linalg.svd(self.train.x / len(self.train.y) ** 0.5, full_matrices=False)
         return (2 * singular.log() - lam).sigmoid(), components
 
     def regularised(self, lam: float) -> Tensor:
         """X'X/n + e^lambda I, (d, d): the Hessian of the training loss."""
-        return self.hessian + math.exp(lam) * eye_like(self.hessian)
+        return self.hessian + self.penalty(lam) * eye_like(self.hessian)
+
+    def penalty(self, lam: float) -> float:
+        """e^lambda."""
+        return exponential(self.hessian.dtype, lam=lam)
+
+    def _solve(self, lam: float, right: Tensor) -> Tensor:
+        """(X'X/n + e^lambda I)^-1 times a vector."""
+        otherwise = f"lam must be larger for X'X/n + e^lambda I to be positive definite in its dtype: got {lam}"
+        return torch.cholesky_solve(right[:, None], cholesky(self.regularised(lam), otherwise))[:, 0]
 
     def _right(self) -> Tensor:
         """Linear term of the expected training loss in (w_0, v), centred: the perturbation has mean 0."""
         return torch.cat([self.moment, torch.zeros_like(self.moment)])
 
 
+def exponential(dtype: torch.dtype, **named: float) -> float:
+    """The exponential of a number, where it is one of that dtype."""
+    within(f"(-inf, {math.floor(math.log(torch.finfo(dtype).max))})", **named)
+    return math.exp(*named.values())
+
+
+@typed
 def joint_hessian(problem: Ridge, lam: float, sigma: float, *, centred: bool) -> Tensor:
     """Hessian (2d, 2d) of the expected training loss in (w_0, v): how hard the response is to learn.
 
@@ -127,7 +173,9 @@ def joint_hessian(problem: Ridge, lam: float, sigma: float, *, centred: bool) ->
     >>> condition(False) > 100 * condition(True)
     True
     """
-    H, lift = problem.hessian, math.exp(lam + sigma**2 / 2)
+    within("(-inf, inf)", lam=lam, sigma=sigma)
+    H = problem.hessian
+    lift = exponential(H.dtype, **{"lam + sigma * sigma / 2": lam + sigma * sigma / 2})
     eye = eye_like(H)
     mean = 0.0 if centred else lam
     # E r, E r²; under the density tilted by e^eps the mean of eps is sigma² and its variance sigma² again.

@@ -7,7 +7,10 @@ import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from nnlib.arguments import typed
 
+
+@typed
 def replay(history: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Callable[[int], dict[str, float]]:
     """The schedule that a tuner left behind, as a function of the step, for ``train``.
 

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from nnlib.arguments import shown, typed, within
 
+
+@typed
 class Setting:
     """The hyperparameters of one forward pass.
 
@@ -20,6 +23,9 @@ class Setting:
         response: Input of the best response, (B, n), or None for none: then all layers are ordinary.
         generator: Of masks and noise, on the device of the data; None is torch's own.
         linear: Whether layers answer by derivatives, in forward mode: the network that is linear in its response.
+
+    Attributes:
+        text: Whether the present input is token ids (T, B), whose second axis counts the examples.
     """
 
     def __init__(
@@ -29,10 +35,14 @@ class Setting:
         generator: torch.Generator | None = None,
         linear: bool = False,
     ):
+        for name, value in (values or {}).items():
+            if not isinstance(value, Tensor):
+                raise TypeError(f"values must be tensors, by name: got {shown(value)} for {name!r}")
         self.values = dict(values or {})
         self.response = response
         self.linear = linear
         self.generator = generator
+        self.text = False
 
     def value(self, name: str, like: Tensor) -> Tensor:
         """A hyperparameter, () or (B,), on the device and in the dtype of ``like``.
@@ -41,7 +51,9 @@ class Setting:
             ValueError: if the network was given no value of that name.
         """
         if name not in self.values:
-            raise ValueError(f"no value for {name!r}: call set_values(network, values) before training")
+            raise ValueError(
+                f"no value for {name!r}: have one in the schedule, or call set_values(network, values) before training"
+            )
         return self.values[name].to(like)
 
     def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
@@ -82,6 +94,11 @@ class Regularizer(nn.Module):
         value = self.setting.value(name, like)
         if value.ndim == 0 or batch_dim is None:
             return value
+        if like.ndim <= batch_dim or like.shape[batch_dim] not in (len(value), 1):
+            raise ValueError(
+                f"x must have the {len(value)} examples of the values along axis {batch_dim}: got shape "
+                f"{tuple(like.shape)}"
+            )
         return value.view([-1 if d == batch_dim else 1 for d in range(like.ndim)])
 
     def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
@@ -89,11 +106,13 @@ class Regularizer(nn.Module):
         return self.setting.uniform(shape, like)
 
 
+@typed
 def set_values(network: nn.Module, values: Mapping[str, float], generator: torch.Generator | None = None) -> None:
     """Give all regularisers of an ordinary network their hyperparameters.
 
     Raises:
-        ValueError: for a value that a regulariser can't have, such as a dropout rate above 1.
+        TypeError: for a value that is no number.
+        ValueError: for one that is not finite, or that a regulariser can't have, such as a dropout rate above 1.
 
     Args:
         network: Has regularisers of this package; changed in place.
@@ -107,9 +126,10 @@ def set_values(network: nn.Module, values: Mapping[str, float], generator: torch
     >>> sorted(set(network(torch.ones(4, 10)).flatten().tolist()))
     [0.0, 2.0]
     """
+    within("(-inf, inf)", **{f"the value {name!r}": value for name, value in values.items()})
     held = {name: torch.as_tensor(value, dtype=torch.float64, device="cpu") for name, value in values.items()}
     for name, (low, high) in limits_of(network).items():
-        if name in held and not (low <= held[name].min() and held[name].max() <= high):
+        if name in held and not low <= held[name] <= high:
             raise ValueError(f"{name!r} must be from {low:g} to {high:g}: got {values[name]}")
     share(network, Setting(held, generator=generator))
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from nnlib.arguments import function, seeded, shown, typed, whole, within
 from nnlib.descent import descend
 from nnlib.self_tuning.batches import batches, following
 from nnlib.self_tuning.setting import set_values
@@ -22,6 +22,7 @@ Evaluate = Callable[[Any], dict[str, float]]
 momentum_sgd = partial(SGD, momentum=0.9, fused=True)  # one call for all parameters
 
 
+@typed
 def train(
     network: nn.Module,
     training_loss: Callable[[Any, Tensor, Any], Tensor],
@@ -58,8 +59,11 @@ def train(
 
     Raises:
         NonFiniteLoss: at the first step whose loss is infinite or not a number, naming it.
-        ValueError: where the batches end before the steps do, or a regulariser can't have a value.
+        TypeError: for an argument of another class.
+        ValueError: for a number out of range, a network without parameters, batches that end before the steps do, or a
+            value that a regulariser lacks or can't have.
 
+    >>> import torch
     >>> from nnlib.self_tuning import Dropout
     >>> data = Split(torch.ones(8, 2), torch.ones(8, 1))
     >>> loss = lambda outputs, y, values: nn.functional.mse_loss(outputs, y)
@@ -68,8 +72,18 @@ def train(
     >>> [(row["step"], row["rate"]) for row in history]
     [(100, 0.2475), (200, 0.4975)]
     """
-    masks = torch.Generator(next(network.parameters()).device).manual_seed(seed)
-    order = torch.Generator("cpu").manual_seed(seed)
+    whole(1, steps=steps, evaluate_every=evaluate_every)
+    within("[0, inf)", lr=lr)
+    function(training_loss=training_loss, evaluate=evaluate)
+    if clip is not None:
+        within("(0, inf)", clip=clip)
+    if not isinstance(schedule, Mapping):
+        function(schedule=schedule)
+    parameters = list(network.parameters())
+    if not parameters:
+        raise ValueError(f"network must have parameters: got {shown(network)}")
+    masks, order = seeded(seed, parameters[0].device), seeded(seed)
+    rule = made(optimizer, parameters, lr)
     stream = batches(data, batch_size, order) if isinstance(data, Split) else iter(data)
     values_at = schedule if callable(schedule) else None
     values: Values = {} if callable(schedule) else schedule
@@ -95,8 +109,22 @@ def train(
             rows.append(joined(row, evaluate(network) if evaluate is not None else {}))
 
     looked_at = {*range(evaluate_every, steps + 1, evaluate_every)}
-    descend(loss, optimizer(network.parameters(), lr=lr), steps, clip=clip, after=after, look_at=looked_at)
+    descend(loss, rule, steps, clip=clip, after=after, look_at=looked_at)
     return rows
+
+
+def made(optimizer: Callable[..., Optimizer], parameters: Iterable[Tensor], lr: float) -> Optimizer:
+    """The optimiser of these parameters.
+
+    Raises:
+        TypeError: where this makes none.
+    """
+    if isinstance(optimizer, type) and Optimizer not in optimizer.__mro__:
+        raise TypeError(f"optimizer must be one of torch.optim's, or a function that makes one: got {shown(optimizer)}")
+    found = optimizer(parameters, lr=lr)
+    if not isinstance(found, Optimizer):
+        raise TypeError(f"optimizer must return a torch.optim.Optimizer: got {shown(found)}")
+    return found
 
 
 def joined(row: dict[str, Any], found: Mapping[str, float], free: Iterable[str] = ()) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from nnlib.arguments import one_of, typed, whole, within
 from nnlib.self_tuning.ridge import Ridge, eye_like, joint_hessian
 
 VARIANTS = ("delta", "stn")
@@ -29,6 +30,7 @@ class RidgeRun(NamedTuple):
     diverged: bool
 
 
+@typed
 def tune(
     problem: Ridge,
     variant: str,
@@ -71,11 +73,10 @@ def tune(
     >>> [tune(problem, variant, -6.0, steps=60).diverged for variant in ("delta", "stn")]
     [False, True]
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}: got {variant!r}")
-    if not (sigma > 0 and lr > 0 and hyper_lr > 0 and train_steps >= 1 and steps >= 1):
-        given = f"sigma={sigma}, lr={lr}, hyper_lr={hyper_lr}, train_steps={train_steps}, steps={steps}"
-        raise ValueError(f"all must be positive: got {given}")
+    one_of(VARIANTS, variant=variant)
+    within("(-inf, inf)", start=start)
+    within("(0, inf)", sigma=sigma, lr=lr, hyper_lr=hyper_lr)
+    whole(1, train_steps=train_steps, steps=steps)
     m, (x, y), d = problem.moment, problem.validation, len(problem.moment)
     lam = m.new_tensor([start], requires_grad=True)
     adam = Adam([lam], lr=hyper_lr)
@@ -112,6 +113,7 @@ def _descent(problem: Ridge, variant: str, lam: float, sigma: float, lr: float) 
     return respond @ plain, respond @ shift
 
 
+@typed
 def descend(hypergradient: Callable[[float], float], start: float, *, lr: float = 0.05, steps: int = 300) -> float:
     """Where Adam ends along a hypergradient: the baseline of tuners that do not learn a response.
 
@@ -129,8 +131,8 @@ def descend(hypergradient: Callable[[float], float], start: float, *, lr: float 
     >>> abs(descend(problem.hypergradient, -1.0) - problem.optimum()) < 0.02
     True
     """
-    if steps < 1:
-        raise ValueError(f"steps must be positive: got {steps}")
+    whole(1, steps=steps)
+    within("[0, inf)", lr=lr)
     lam = torch.tensor([float(start)], dtype=torch.float64, device="cpu", requires_grad=True)
     adam = Adam([lam], lr=lr)
     for _ in range(steps):

@@ -16,17 +16,19 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
+from nnlib.arguments import function, one_of, seeded, typed, whole, within
 from nnlib.modes import NonFiniteLoss
 from nnlib.self_tuning import losses
 from nnlib.self_tuning.batches import Batches, batches, following, mean_loss, number_of_examples, pair
 from nnlib.self_tuning.hyperparameters import inverse_softplus
 from nnlib.self_tuning.response import BestResponse
-from nnlib.self_tuning.train import Evaluate, joined, momentum_sgd
+from nnlib.self_tuning.train import Evaluate, joined, made, momentum_sgd
 from nnlib.training import Split
 
 VARIANTS = ("delta", "stn")
 
 
+@typed
 class SelfTuner:
     """Trains a best-response network and its hyperparameters together.
 
@@ -57,6 +59,7 @@ class SelfTuner:
         seed: Of batches, perturbations and masks.
 
     Raises:
+        TypeError: for an argument of another class.
         ValueError: for an unknown variant or a number out of range.
 
     Source: arXiv 1903.03088, algorithm 1; arXiv 2010.13514, algorithm 1. Chapter: ``book/self_tuning.ipynb``.
@@ -91,23 +94,24 @@ class SelfTuner:
         clip: float | None = None,
         seed: int = 0,
     ):
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}: got {variant!r}")
-        if not (sigma > 0 and train_steps >= 1 and warm_up >= 0 and (entropy is None or entropy >= 0)):
-            given = f"sigma={sigma}, train_steps={train_steps}, warm_up={warm_up}, entropy={entropy}"
-            raise ValueError(f"sigma must be positive, train_steps at least 1, the others not negative: got {given}")
+        one_of(VARIANTS, variant=variant)
+        function(training_loss=training_loss, validation_loss=validation_loss)
+        within("[0, inf)", lr=lr, hyper_lr=hyper_lr, entropy=0.0 if entropy is None else entropy)
+        within("(0, inf)", sigma=sigma, clip=1.0 if clip is None else clip)
+        whole(1, train_steps=train_steps)
+        whole(0, warm_up=warm_up)
         self.model, self.variant, self.space = model, variant, model.space
         self.training_loss, self.validation_loss = training_loss, validation_loss
         self.entropy, self.train_steps, self.warm_up, self.clip = entropy, train_steps, warm_up, clip
 
         self.u = nn.Parameter(model.start())  # (n,)
         self.rho = nn.Parameter(torch.full_like(self.u, inverse_softplus(sigma)))  # (n,)
-        self.base_optimizer = optimizer(model.base_parameters(), lr=lr)  # of w_0
-        self.response_optimizer = optimizer(model.response_parameters(), lr=lr)  # of Theta
+        self.base_optimizer = made(optimizer, model.base_parameters(), lr)  # of w_0
+        self.response_optimizer = made(optimizer, model.response_parameters(), lr)  # of Theta
         self.hyper_optimizer = Adam([self.u] if entropy is None else [self.u, self.rho], lr=hyper_lr)
 
-        self.generator = torch.Generator(model.centre.device).manual_seed(seed)  # of perturbations and masks
-        self.order = torch.Generator("cpu").manual_seed(seed)  # of batches
+        self.generator = seeded(seed, model.centre.device)  # of perturbations and masks
+        self.order = seeded(seed)  # of batches
         model.setting.generator = self.generator
         self.steps = 0
         self.streams: dict[str, Batches] = {}  # of splits, so that a second ``fit`` goes on where the first ended
@@ -204,6 +208,7 @@ class SelfTuner:
             "random on devices": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
+    @typed
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where another tuner of the same network and hyperparameters stood.
 
@@ -214,6 +219,8 @@ class SelfTuner:
         for name, mine in asked.items():
             if name not in state or state[name] != mine:
                 raise ValueError(f"this state has the {name} {state.get(name)}, not {mine}")
+        if missing := {"model", "u", "rho", "optimizers", "generators", "batches", "random", "steps"} - set(state):
+            raise ValueError(f"state must be one of state_dict: it lacks {', '.join(sorted(missing))}")
         self.model.load_state_dict(state["model"])
         with torch.no_grad():
             self.u.copy_(state["u"])
@@ -233,6 +240,7 @@ class SelfTuner:
     def _optimizers(self) -> list[Optimizer]:
         return [self.base_optimizer, self.response_optimizer, self.hyper_optimizer]
 
+    @typed
     @torch.no_grad()
     def loss(self, batches: Iterable[Split]) -> float:
         """Mean validation loss over batches at the present hyperparameters, unperturbed, in evaluation mode."""
@@ -240,6 +248,7 @@ class SelfTuner:
         self.model.place(self.u, (self.u - self.model.centre).expand(1, -1))
         return mean_loss(self.model, batches, self.validation_loss)
 
+    @typed
     def fit(
         self,
         train: Split | Iterable[Split],
@@ -267,10 +276,11 @@ class SelfTuner:
 
         Raises:
             NonFiniteLoss: where a loss is infinite or not a number, naming which.
-            ValueError: where the batches end before the steps do.
+            TypeError: for an argument of another class.
+            ValueError: for a number out of range, what is no batch, or batches that end before the steps do.
         """
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps must be positive, and a whole number: got {steps}")
+        whole(1, steps=steps)
+        function(evaluate=evaluate)
         training, validating = (
             self._stream(role, part, batch_size) for role, part in (("train", train), ("validation", validation))
         )
@@ -291,8 +301,6 @@ class SelfTuner:
 
     def _stream(self, role: str, data: Split | Iterable[Any], batch_size: int | None) -> Iterator[Any]:
         if not isinstance(data, Split):
-            if not isinstance(data, Iterable):
-                raise TypeError(f"{role} must be a Split or an iterable of pairs (x, y): got {type(data).__name__}")
             return iter(data)
         before = self.streams[role].state_dict() if role in self.streams else self.found.get(role)
         self.streams[role] = batches(data, batch_size, self.order).goes_on(before)

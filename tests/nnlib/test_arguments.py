@@ -47,6 +47,16 @@ def test_whole_numbers_lie_between_both_ends(value, passes):
             whole(1, 3, n=value)
 
 
+def test_an_argument_may_have_the_name_of_a_bound():
+    """Breaks if it is taken for the bound, and nothing is looked at."""
+    with pytest.raises(ValueError, match="most must be a whole number of at least 1: got 0"):
+        whole(1, most=0)
+    with pytest.raises(ValueError, match="interval must be a number"):
+        within("(0, 1)", interval=2.0)
+    with pytest.raises(ValueError, match="allowed must be one of"):
+        one_of(("a",), allowed="b")
+
+
 @pytest.mark.parametrize("value", ["reflect", "", None, 1, ["zeros"]])
 def test_what_is_not_in_a_list_is_refused(value):
     with pytest.raises(ValueError, match="padding must be one of zeros, circular: got"):
