@@ -10,7 +10,8 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -244,6 +245,41 @@ def function(**named: Any) -> None:
     for name, value in named.items():
         if isinstance(value, type) or not (callable(value) or value is None):
             raise TypeError(f"{name} must be a function, not a class: got {shown(value)}")
+
+
+@contextmanager
+def passing(**named: Tensor) -> Iterator[None]:
+    """Inputs on their way through a network of the user's: its errors are told as errors of these inputs.
+
+    Raises:
+        ValueError: where the network does not run on them, for whatever reason but lack of memory.
+
+    >>> with passing(x=torch.ones(2, 3)):
+    ...     raise RuntimeError("too narrow")
+    Traceback (most recent call last):
+    ValueError: x must be what the model takes: got a tensor of float32, shape (2, 3) (too narrow)
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        inputs = " and ".join(named)
+        given = ", ".join(map(shown, named.values()))
+        raise ValueError(f"{inputs} must be what the model takes: got {given} ({error})") from error
+
+
+def examples(x: Any) -> None:
+    """Refuse inputs that are no tensor (B, ...) of at least one example.
+
+    >>> examples(torch.ones(0, 3))
+    Traceback (most recent call last):
+    ValueError: x must hold at least one example: got a tensor of float32, shape (0, 3)
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor of inputs (B, ...): got {shown(x)}")
+    if not x.ndim or not x.numel():
+        raise ValueError(f"x must hold at least one example: got {shown(x)}")
 
 
 def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

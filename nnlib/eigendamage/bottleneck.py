@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import real, typed
 from nnlib.eigendamage.cost import bottleneck_parameters
 from nnlib.eigendamage.scores import rotate
+from nnlib.eigendamage.weights import booleans
 from nnlib.plain import Layer, why_not_plain
 
 
+@typed
 class Bottleneck(nn.Sequential):
     """Three linear maps in a row without anything between: ``input``, ``core`` and ``output``.
 
@@ -27,6 +30,10 @@ class Bottleneck(nn.Sequential):
         core: Maps (columns) to (rows), without bias.
         output: Maps (rows) to (out), with the layer's bias if it has one.
 
+    Raises:
+        TypeError: for other layers.
+        ValueError: where their sizes don't fit, or the first or the second has a bias.
+
     Source: arXiv 1905.05934, section 4. Chapter: ``book/eigendamage.ipynb``.
     """
 
@@ -35,6 +42,12 @@ class Bottleneck(nn.Sequential):
     output: Layer
 
     def __init__(self, input: Layer, core: Layer, output: Layer):
+        for name, one, next_one in (("input", input, core), ("core", core, output)):
+            groups = next_one.groups if isinstance(next_one, nn.Conv2d) else 1
+            if len(one.weight) != next_one.weight.shape[1] * groups or one.bias is not None:
+                raise ValueError(
+                    f"input, core and output must follow each other, {name} without a bias: got {one}, {next_one}"
+                )
         super().__init__(OrderedDict(input=input, core=core, output=output))
 
     @property
@@ -55,6 +68,7 @@ class Bottleneck(nn.Sequential):
         return self.output.bias
 
 
+@typed
 @torch.no_grad()
 def bottleneck(layer: nn.Module, Q_A: Tensor, Q_S: Tensor, rows: Tensor, columns: Tensor) -> Bottleneck:
     """A layer as its bottleneck in the basis (Q_S, Q_A), with these rows and columns kept.
@@ -74,7 +88,7 @@ def bottleneck(layer: nn.Module, Q_A: Tensor, Q_S: Tensor, rows: Tensor, columns
 
     Raises:
         ValueError: for a layer that has no bottleneck, isn't exactly ``nn.Linear`` or ``nn.Conv2d``, or carries hooks;
-            a selection that keeps nothing.
+            a basis that is not orthogonal, or of another size; a selection that keeps nothing.
 
     Source: arXiv 1905.05934, section 4, algorithm 1. Chapter: ``book/eigendamage.ipynb``.
 
@@ -82,8 +96,18 @@ def bottleneck(layer: nn.Module, Q_A: Tensor, Q_S: Tensor, rows: Tensor, columns
     >>> bottleneck(layer, torch.eye(3), torch.eye(4), rows=all, columns=all[:3])(torch.zeros(1, 3, 8, 8)).shape
     torch.Size([1, 4, 8, 8])
     """
+    shape = _checked(layer.core if isinstance(layer, Bottleneck) else layer).weight.shape
+    for n, name, Q in ((shape[1], "Q_A", Q_A), (shape[0], "Q_S", Q_S)):
+        real("n n", {"n": n}, finite=True, **{name: Q})
+        far = float((Q.T @ Q - torch.eye(n, dtype=Q.dtype, device=Q.device)).abs().max())
+        if not far < torch.finfo(Q.dtype).eps ** 0.5:
+            raise ValueError(f"{name} must be orthogonal: {name}' {name} is {far:g} away from the identity")
+    booleans(shape[0], rows=rows)
+    booleans(shape[1], columns=columns)
     if not rows.any() or not columns.any():
-        raise ValueError(f"at least one row and one column must stay: got {int(rows.sum())} and {int(columns.sum())}")
+        raise ValueError(
+            f"rows and columns must keep at least one each: got {int(rows.sum())} and {int(columns.sum())}"
+        )
     Q_A, Q_S = Q_A[:, columns], Q_S[:, rows]  # (in, c), (out, r)
     if isinstance(layer, Bottleneck):
         first, core, last = (_checked(part) for part in (layer.input, layer.core, layer.output))
@@ -128,7 +152,7 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 def _checked(layer: nn.Module) -> Layer:
     if not isinstance(layer, nn.Linear | nn.Conv2d):
-        raise ValueError(f"only nn.Linear and nn.Conv2d have a bottleneck: got {type(layer).__name__}")
+        raise ValueError(f"layer must be an nn.Linear or nn.Conv2d to have a bottleneck: got {type(layer).__name__}")
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         raise ValueError(f"a convolution with {layer.groups} groups has no bottleneck: its groups see different inputs")
     if why := why_not_plain(layer):

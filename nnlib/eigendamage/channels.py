@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nnlib.eigendamage.moves import moves_of
 from nnlib.eigendamage.rules import Rule, all_of, refused, rule
 from nnlib.eigendamage.trace import NORMS, Constant, Graph, Node, Value, normalisation
+from nnlib.eigendamage.weights import booleans
 from nnlib.plain import layer_of, why_not_plain
 
 Place = tuple[str, int | str | None]  # a module and which of its arguments, or None for its output
@@ -75,10 +76,9 @@ class _Plan:
 
     def _checked(self, name: str, mask: Tensor) -> Tensor:
         layer = layer_of(self.modules[""], name)
-        if len(mask) != len(layer.weight) or not mask.any():
-            raise ValueError(
-                f"layer {name!r} has {len(layer.weight)} filters of which some must stay: got {mask.tolist()}"
-            )
+        booleans(len(layer.weight), **{f"kept[{name!r}], of filters,": mask})
+        if not mask.any():
+            raise ValueError(f"layer {name!r} has {len(layer.weight)} filters of which some must stay: got none")
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
             raise ValueError(f"layer {name!r} has {layer.groups} groups: its filters can't go one by one")
         return mask.to(self.device)

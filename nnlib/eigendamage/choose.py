@@ -10,9 +10,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from nnlib.arguments import real, typed, within
+
 Key = TypeVar("Key", bound=Hashable)
 
 
+@typed
 def choose(
     scores: Mapping[Key, Tensor], ratio: float, *, cap: float = 0.95, normalise: bool = False
 ) -> dict[Key, Tensor]:
@@ -31,19 +34,19 @@ def choose(
         For each group, which to keep, booleans (n,).
 
     Raises:
-        ValueError: for a ratio or cap outside [0, 1), or a score that is not finite.
+        TypeError: for scores that are no tensors of real numbers by group.
+        ValueError: for a ratio or cap outside [0, 1), no group, or a score that is not finite.
 
     Source: arXiv 1905.05934, algorithm 1. Chapter: ``book/eigendamage.ipynb``.
 
     >>> choose({"a": torch.tensor([1.0, 5.0]), "b": torch.tensor([3.0, 2.0, 9.0])}, 0.6)
     {'a': tensor([False,  True]), 'b': tensor([False, False,  True])}
     """
-    for name, value in (("ratio", ratio), ("cap", cap)):
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must lie in [0, 1): got {value}")
+    within("[0, 1)", ratio=ratio, cap=cap)
     for key, group in scores.items():
-        if not group.isfinite().all():
-            raise ValueError(f"the scores of {key!r} are not all finite")
+        real("n", finite=True, **{f"the scores of {key!r}": group})
+    if not scores:
+        raise ValueError("scores must have at least one group: got none")
     if normalise:
         scores = {key: group / total if (total := group.sum()) > 0 else group for key, group in scores.items()}
     everything = torch.cat(list(scores.values()))

@@ -3,13 +3,13 @@
 Paper: arXiv 1905.05934. Chapter: ``book/eigendamage.ipynb``.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import examples, one_of, typed, within
 from nnlib.curvature import Eigenbasis, Kronecker, factors, joint_weight, rescale
 from nnlib.eigendamage import scores as rules
 from nnlib.eigendamage.trace import norms, trace
@@ -20,6 +20,7 @@ METHODS = ("Magnitude", "NN Slimming", "C-OBD", "C-OBS", "Kron-OBD", "Kron-OBS",
 DAMPING = 1e-3  # of C-OBS and Kron-OBS, relative to the mean eigenvalue of S (x) A
 
 
+@typed
 def filter_scores(
     model: nn.Module, x: Tensor, method: str, names: Iterable[str], *, damping: float = DAMPING, **statistics: Any
 ) -> dict[str, tuple[Tensor, Callable[[Tensor], Tensor] | None]]:
@@ -36,8 +37,18 @@ def filter_scores(
         damping: Relative, for C-OBS and Kron-OBS.
         statistics: ``fisher``, ``likelihood``, ``y``, ``seed``, ``batch_size`` of :func:`nnlib.curvature.factors`.
 
+    Raises:
+        TypeError: for an argument of another class.
+        ValueError: for another method, no layer, weights that are not finite, or what ``factors`` refuses.
+
     Chapter: ``book/eigendamage.ipynb``.
     """
+    one_of(METHODS[:-1], method=method)
+    within("[0, inf)", damping=damping)
+    examples(x)
+    names = list(names)
+    if not names:
+        raise ValueError("names must hold at least one layer: got none")
     W = {name: _wide(joint_weight(layer_of(model, name)).detach()) for name in names}
     for name, weight in W.items():
         if not weight.isfinite().all():
@@ -47,10 +58,10 @@ def filter_scores(
     if method == "NN Slimming":
         return {name: (scale, None) for name, scale in _scales(model, x, W).items()}
     if method == "C-OBD":
-        with evaluating(model), trainable(model):
+        with evaluating(model):
             diagonal = _fisher_diagonal(model, x, W, statistics)
         return {name: (rules.c_obd(weight, diagonal[name]), None) for name, weight in W.items()}
-    with evaluating(model), trainable(model):
+    with evaluating(model):
         found = factors(model, x, layers=list(W), **statistics)
     if method == "Kron-OBD":
         return {name: (rules.kron_obd(weight, found[name]), None) for name, weight in W.items()}
@@ -64,27 +75,6 @@ def filter_scores(
         change = lambda pruned, weight=weight, block=block: update(weight, block, pruned)  # noqa: E731
         result[name] = score(weight, block), change
     return result
-
-
-@contextmanager
-def trainable(model: nn.Module) -> Iterator[None]:
-    """All parameters require gradients, and afterwards those that did: curvature is no matter of who is trained.
-
-    >>> frozen = nn.Linear(2, 2).requires_grad_(False)
-    >>> with trainable(frozen):
-    ...     frozen.weight.requires_grad
-    True
-    >>> frozen.weight.requires_grad
-    False
-    """
-    frozen = [p for p in model.parameters() if not p.requires_grad and (p.is_floating_point() or p.is_complex())]
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
 
 
 def _wide(W: Tensor) -> Tensor:
@@ -116,6 +106,7 @@ def _scales(model, x, W) -> dict[str, Tensor]:
     return scales
 
 
+@typed
 def eigenbases(
     model: nn.Module, x: Tensor, names: Iterable[str], *, ekfac: bool = False, **statistics: Any
 ) -> dict[str, Eigenbasis]:
@@ -128,10 +119,17 @@ def eigenbases(
         ekfac: Measure the eigenvalues in the basis, for each kernel offset: values (out, in, k k) instead of (out, in).
         statistics: ``fisher``, ``likelihood``, ``y``, ``seed``, ``batch_size`` of :func:`nnlib.curvature.factors`.
 
+    Raises:
+        TypeError: for an argument of another class.
+        ValueError: for no layer, or what ``factors`` refuses.
+
     Source: arXiv 1905.05934, section 4; 1806.03884 for ``ekfac``. Chapter: ``book/eigendamage.ipynb``.
     """
-    with evaluating(model), trainable(model):
-        found = factors(model, x, layers=list(names), channels=True, **statistics)
+    names = list(names)
+    if not names:
+        raise ValueError("names must hold at least one layer: got none")
+    with evaluating(model):
+        found = factors(model, x, layers=names, channels=True, **statistics)
     bases = {}
     for name, block in found.items():
         n = layer_of(model, name).weight.shape[1]
@@ -146,7 +144,7 @@ def eigenbases(
         if layer.bias is not None:
             Q_A = torch.block_diag(Q_A, Q_A.new_ones(1, 1))
         wide[name] = Eigenbasis(Q_A, basis.Q_S, Q_A.new_zeros(len(basis.Q_S), len(Q_A)))
-    with evaluating(model), trainable(model):
+    with evaluating(model):
         measured = rescale(model, x, wide, **statistics)
     for name, basis in bases.items():
         out, n = basis.values.shape

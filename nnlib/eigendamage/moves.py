@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import typed
+from nnlib.eigendamage.weights import booleans
 
+
+@typed
 class Fill(nn.Module):
     """Puts channels in their places among zeros: (B, kept, ...) -> (B, channels, ...).
 
@@ -24,6 +28,7 @@ class Fill(nn.Module):
     places: Tensor
 
     def __init__(self, present: Tensor):
+        booleans(present.numel(), present=present)
         super().__init__()
         self.channels = len(present)
         self.register_buffer("places", present.nonzero()[:, 0])

@@ -5,12 +5,12 @@ Paper: arXiv 1905.05934. Chapter: ``book/eigendamage.ipynb``.
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import examples, one_of, passing, seeded, typed, whole, within
 from nnlib.curvature import blocks
 from nnlib.eigendamage.bottleneck import Bottleneck, bottleneck, replace, smaller
 from nnlib.eigendamage.choose import choose
@@ -23,8 +23,7 @@ from nnlib.modes import evaluating
 from nnlib.plain import layer_of, tied
 
 
-@dataclass(frozen=True)
-class Pruned:
+class Pruned(NamedTuple):
     """A pruned network and what happened to each layer.
 
     Args:
@@ -39,6 +38,7 @@ class Pruned:
     layers: list[dict[str, Any]]
 
 
+@typed
 def prune(
     model: nn.Module,
     x: Tensor,
@@ -85,6 +85,7 @@ def prune(
         gradient in the model does not there; scores do not depend on it.
 
     Raises:
+        TypeError: for an argument of another class.
         ValueError: for an unknown method; a layer that is unknown, never called, or can't be pruned; a ratio or cap out
             of range; an operation through which channels can't be followed; NN Slimming without normalisations that
             have a scale. The layer or operation is named.
@@ -97,13 +98,15 @@ def prune(
     >>> sum(row["outputs_kept"] for row in pruned.layers), sum(row["outputs"] for row in pruned.layers)
     (86, 172)
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}: got {method!r}")
+    one_of(METHODS, method=method)
+    within("[0, 1)", ratio=ratio, cap=cap)
+    within("[0, inf)", damping=damping)
+    seeded(seed)
     if ekfac and method != "EigenDamage":
         raise ValueError(f"ekfac is about EigenDamage's eigenvalues: got it with {method!r}")
-    if not isinstance(x, Tensor) or not len(x):
-        given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"x must be a tensor of at least one example: got {given}")
+    examples(x)
+    if batch_size is not None:
+        whole(1, batch_size=batch_size)
     if method not in ("Magnitude", "NN Slimming") and torch.is_inference_mode_enabled():
         raise ValueError(f"{method} needs gradients: call prune outside of torch.inference_mode")
     names = prunable(model, x) if layers is None else list(layers)
@@ -114,7 +117,8 @@ def prune(
             raise ValueError(f"the model does not call {name!r}: its layers are {', '.join(order)}")
     if not names:
         raise ValueError(
-            "there is no layer to prune: before the last, no nn.Linear or nn.Conv2d without groups is called"
+            "layers must hold one to prune, and there is none: before the last, no nn.Linear or nn.Conv2d without "
+            "groups is called"
         )
     statistics = {"fisher": fisher, "likelihood": likelihood, "y": y, "seed": seed, "batch_size": batch_size}
     select = {"ratio": ratio, "cap": cap, "normalise": normalise}
@@ -123,13 +127,14 @@ def prune(
     return _filters(model, x, method, names, damping, statistics, select)
 
 
+@typed
 def prunable(model: nn.Module, x: Tensor) -> list[str]:
     """Names of the layers with a Kronecker block in the order in which they run, without the last, the classifier.
 
     A :class:`Bottleneck` counts as one.
 
     Raises:
-        ValueError: one of them isn't exactly what its class says.
+        ValueError: one of them isn't exactly what its class says, or the model does not take x.
 
     Chapter: ``book/eigendamage.ipynb``.
 
@@ -146,13 +151,14 @@ def prunable(model: nn.Module, x: Tensor) -> list[str]:
 
 def _called(model: nn.Module, x: Tensor) -> list[str]:
     """Names of all convolutions, linear layers and bottlenecks in the order in which they run."""
+    examples(x)
     inside = {id(part) for layer in model.modules() if isinstance(layer, Bottleneck) for part in layer}
     kinds = nn.Linear | nn.Conv2d | Bottleneck
     layers = {n: layer for n, layer in model.named_modules() if isinstance(layer, kinds) and id(layer) not in inside}
     order: list[str] = []
     handles = [layer.register_forward_hook(lambda *_, name=name: order.append(name)) for name, layer in layers.items()]
     try:
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), evaluating(model), passing(x=x):
             model(x[:1])
     finally:
         for handle in handles:

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import real, seeded, typed, whole
 from nnlib.eigendamage.bottleneck import Bottleneck, filled, pointwise, replace
 
 
+@typed
 def cp(W: Tensor, rank: int, *, sweeps: int = 100, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """The decomposition W_oit ~ sum_r U_or V_ir D_tr by alternating least squares (CP, PARAFAC).
 
@@ -30,7 +32,7 @@ def cp(W: Tensor, rank: int, *, sweeps: int = 100, seed: int = 0) -> tuple[Tenso
         U (o, r), V (i, r), D (t, r).
 
     Raises:
-        ValueError: for another number of dimensions, or a rank below 1.
+        ValueError: for another number of dimensions, numbers that are not finite, or a rank or sweeps below 1.
 
     Source: Carroll and Chang 1970, Harshman 1970; arXiv 1905.05934 for its use. Chapter: ``book/eigendamage.ipynb``.
 
@@ -38,9 +40,9 @@ def cp(W: Tensor, rank: int, *, sweeps: int = 100, seed: int = 0) -> tuple[Tenso
     >>> torch.allclose(torch.einsum("or,ir,tr->oit", U, V, D), torch.ones(3, 4, 9), atol=1e-5)
     True
     """
-    if W.ndim != 3 or rank < 1:
-        raise ValueError(f"W must have three dimensions and rank be at least 1: got {tuple(W.shape)} and {rank}")
-    generator = torch.Generator("cpu").manual_seed(seed)
+    real("o i t", W=W)
+    whole(1, rank=rank, sweeps=sweeps)
+    generator = seeded(seed)
     start = (torch.randn(n, rank, generator=generator, dtype=torch.float64, device="cpu") for n in W.shape)
     U, V, D = (factor.to(W) for factor in start)
     for _ in range(sweeps):
@@ -55,6 +57,7 @@ def _solve(right: Tensor, one: Tensor, other: Tensor) -> Tensor:
     return right @ torch.linalg.pinv((one.T @ one) * (other.T @ other), hermitian=True)
 
 
+@typed
 @torch.no_grad()
 def separate(model: nn.Module, *, rank: int | None = None, sweeps: int = 100, seed: int = 0) -> nn.Module:
     """A copy of the model in which every bottleneck of a k x k convolution, k > 1, has a depthwise core.
@@ -71,10 +74,12 @@ def separate(model: nn.Module, *, rank: int | None = None, sweeps: int = 100, se
         The copy. Bottlenecks whose core is 1 x 1, linear or depthwise already stay.
 
     Raises:
-        ValueError: for a model without such a bottleneck.
+        ValueError: for a model without such a bottleneck, or numbers out of range.
 
     Source: arXiv 1905.05934, section 5. Chapter: ``book/eigendamage.ipynb``.
     """
+    whole(1, rank=1 if rank is None else rank, sweeps=sweeps)
+    seeded(seed)
     model = copy.deepcopy(model)
     found = {
         name: layer

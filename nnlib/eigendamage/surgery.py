@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import examples, passing, typed
 from nnlib.eigendamage.channels import Surgery, plan
 from nnlib.eigendamage.moves import Moved
 from nnlib.eigendamage.trace import Graph, copied, run, trace
 from nnlib.eigendamage.verify import verify
+from nnlib.modes import evaluating
 from nnlib.plain import tied
 
 
+@typed
 @torch.no_grad()
 def remove_filters(model: nn.Module, x: Tensor, kept: Mapping[str, Tensor]) -> nn.Module:
     """A copy of the model without these filters: thinner layers, not masks.
@@ -43,6 +46,9 @@ def remove_filters(model: nn.Module, x: Tensor, kept: Mapping[str, Tensor]) -> n
     >>> remove_filters(net, torch.zeros(1, 3, 8, 8), {"0": torch.tensor([True, False, False, True])})[2].weight.shape
     torch.Size([2, 2, 3, 3])
     """
+    examples(x)
+    with passing(x=x), evaluating(model):
+        model(x[:1])
     graphs = [trace(model, x, training) for training in (False, True)]
     surgery = plan(graphs, kept)
     original, model, shared = model, copied(model), tied(model)

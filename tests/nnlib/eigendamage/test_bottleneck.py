@@ -134,7 +134,7 @@ def test_smaller_counts_the_weights_that_the_bottleneck_would_have():
     ("layer", "message"),
     [
         (nn.Conv2d(4, 4, 3, groups=2), "2 groups has no bottleneck"),
-        (nn.ReLU(), "only nn.Linear and nn.Conv2d have a bottleneck: got ReLU"),
+        (nn.ReLU(), "layer must be an nn.Linear or nn.Conv2d to have a bottleneck: got ReLU"),
         (nn.ConvTranspose2d(4, 4, 3), "got ConvTranspose2d"),
     ],
 )
@@ -144,6 +144,6 @@ def test_layers_without_a_bottleneck_are_refused(layer, message):
 
 
 def test_a_selection_that_keeps_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one row and one column must stay: got 0 and 5"):
+    with pytest.raises(ValueError, match="rows and columns must keep at least one each: got 0 and 5"):
         bottleneck(nn.Linear(5, 6), torch.eye(5), torch.eye(6), ~all_of(6), all_of(5))
     assert issubclass(Bottleneck, nn.Sequential)

@@ -53,9 +53,9 @@ def test_a_share_is_not_lost_to_rounding():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ratio": 1.0}, r"ratio must lie in \[0, 1\): got 1.0"),
-        ({"ratio": -0.1}, r"ratio must lie in \[0, 1\)"),
-        ({"ratio": 0.5, "cap": 1.0}, r"cap must lie in \[0, 1\)"),
+        ({"ratio": 1.0}, r"ratio must be a number in \[0, 1\): got 1.0"),
+        ({"ratio": -0.1}, r"ratio must be a number in \[0, 1\)"),
+        ({"ratio": 0.5, "cap": 1.0}, r"cap must be a number in \[0, 1\)"),
     ],
 )
 def test_shares_that_would_empty_everything_are_refused(options, message):
@@ -64,5 +64,5 @@ def test_shares_that_would_empty_everything_are_refused(options, message):
 
 
 def test_a_score_that_is_not_finite_is_refused_with_the_layers_name():
-    with pytest.raises(ValueError, match="scores of 'b' are not all finite"):
+    with pytest.raises(ValueError, match="scores of 'b' must hold finite numbers: got nan"):
         choose({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])}, 0.5)

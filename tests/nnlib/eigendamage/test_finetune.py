@@ -103,5 +103,5 @@ def test_a_dense_layer_is_left_whole_for_ever_where_a_round_may_take_half():
 
 
 def test_no_rounds_are_refused():
-    with pytest.raises(ValueError, match="rounds must be at least 1: got 0"):
+    with pytest.raises(ValueError, match="rounds must be a whole number of at least 1: got 0"):
         prune_iteratively(MLP([4, 3, 2]), torch.ones(2, 4), 0, print)

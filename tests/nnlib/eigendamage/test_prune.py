@@ -312,7 +312,7 @@ def test_statistics_are_taken_in_evaluation_mode():
     [
         ({"method": "OBD"}, "method must be one of Magnitude, NN Slimming"),
         ({"method": "Kron-OBD", "ekfac": True}, "ekfac is about EigenDamage"),
-        ({"ratio": 1.0}, "ratio must lie in"),
+        ({"ratio": 1.0}, "ratio must be a number in"),
         ({"layers": ["9"]}, "has no"),
         ({"fisher": "true"}, "fisher must be one of"),
         ({"method": "NN Slimming"}, "affine=True"),

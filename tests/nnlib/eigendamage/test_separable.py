@@ -88,5 +88,5 @@ def test_only_k_by_k_convolutions_are_separated():
         separate(made)
     with pytest.raises(ValueError, match="no bottleneck"):
         separate(nn.Sequential(pruned(k=1, stride=1)))
-    with pytest.raises(ValueError, match="three dimensions and rank be at least 1"):
+    with pytest.raises(ValueError, match=r"W must have shape \(o, i, t\)"):
         cp(torch.ones(2, 2), 1)

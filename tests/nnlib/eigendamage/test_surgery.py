@@ -248,8 +248,13 @@ def test_what_cannot_lose_its_filters_is_refused_by_name():
         remove_filters(nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()), x, {"0": KEEP})
     with pytest.raises(ValueError, match="does not call c"):
         remove_filters(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1)), x, {"c": KEEP})
-    with pytest.raises(ValueError, match="has 4 filters of which some must stay"):
+    with pytest.raises(
+        ValueError,
+        match=r"kept\[.0.\], of filters, must be booleans of shape \(4,\): got a tensor of bool, shape \(3,\)",
+    ):
         remove_filters(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1)), x, {"0": KEEP[:3]})
+    with pytest.raises(ValueError, match="has 4 filters of which some must stay: got none"):
+        remove_filters(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1)), x, {"0": KEEP & ~KEEP})
     with pytest.raises(ValueError, match="GroupNorm is not known"):
         remove_filters(nn.Sequential(nn.Conv2d(4, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1)), x, {"0": KEEP})
     with pytest.raises(ValueError, match="sequence, whose dimension 1"):
