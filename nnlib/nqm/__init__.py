@@ -10,6 +10,8 @@ simulate.py  the same by sampling, on any device
 steps.py     steps_to_target: tuned at every batch size; first_passage of one given method
 search/      the search behind it, one idea a file
 schedule.py  optimal_schedule: the best piecewise constant learning rate
+rates.py     the learning rates in it, where the length of the run is given
+checks.py    what arguments may be
 bounds.py    examples that no method can do without; the line of perfect scaling
 critical.py  critical_batch_size in three definitions; gradient_noise_scale
 """

@@ -6,10 +6,12 @@ Paper: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb.
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
-from nnlib.nqm.methods import check_power
+from nnlib.arguments import one_of, typed, within
+from nnlib.nqm.checks import check_target
 from nnlib.nqm.problem import NoisyQuadratic, Spectrum
 
 
+@typed
 def examples_lower_bound(problem: NoisyQuadratic, target: float, prior: str = "bayes") -> float:
     """Examples that no method can do without; or, by name, those that the maximum-likelihood estimator needs.
 
@@ -42,19 +44,24 @@ def examples_lower_bound(problem: NoisyQuadratic, target: float, prior: str = "b
     495016
     """
     check_target(problem, target)
+    one_of(("bayes", "maximum_likelihood"), prior=prior)
     likelihood = float((problem.weight * problem.c / problem.h).sum() / (2 * target))
     if prior == "maximum_likelihood":
         return likelihood
-    if prior != "bayes":
-        raise ValueError(f'prior must be "bayes" or "maximum_likelihood": got {prior!r}')
 
-    def excess(examples: float) -> float:
+    def excess(log_examples: float) -> float:
+        examples = np.exp(log_examples)
         left = problem.weight * problem.h / (1 / problem.s0 + examples * problem.h**2 / problem.c)
-        return left.sum() / 2 - target
+        return np.log(left.sum() / (2 * target))
 
-    return float(brentq(excess, 0, likelihood, xtol=1e-9, rtol=1e-13))
+    high = np.log(likelihood)
+    low = high - 1
+    while excess(low) < 0:  # the target is near the start, which few examples reach
+        low -= high - low
+    return float(np.exp(brentq(excess, low, high + 1e-9, xtol=1e-14, rtol=1e-15)))
 
 
+@typed
 def perfect_scaling(problem: NoisyQuadratic, target: float, power: float = 0.0) -> float:
     """Examples that SGD with its best learning rate needs in the limit of small batches: T B -> this.
 
@@ -78,7 +85,7 @@ def perfect_scaling(problem: NoisyQuadratic, target: float, power: float = 0.0) 
     12.17
     """
     check_target(problem, target)
-    check_power(power)
+    within("[0, 1]", power=power)
     return small_batch_examples(problem.spectrum, target, power)
 
 
@@ -104,9 +111,3 @@ def small_batch_examples(spectrum: Spectrum, target: float, power: float) -> flo
     best = int(np.argmin([log_examples(log_tau) for log_tau in grid]))
     bracket = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
     return float(np.exp(minimize_scalar(log_examples, bounds=bracket, method="bounded", options={"xatol": 1e-9}).fun))
-
-
-def check_target(problem: NoisyQuadratic, target: float) -> None:
-    """Raise ValueError where the target is not positive or already reached at the start."""
-    if not 0 < target < problem.initial_risk:
-        raise ValueError(f"target must lie between 0 and the initial risk {problem.initial_risk:.6g}: got {target}")

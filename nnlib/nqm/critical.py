@@ -5,14 +5,15 @@ Sources: arXiv 1907.04164, section 3 (the question); arXiv 1812.06162 (hyperbola
 Chapter: book/nqm.ipynb.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import least_squares
 
+from nnlib.arguments import one_of, typed
 from nnlib.nqm.bounds import perfect_scaling
+from nnlib.nqm.checks import Numbers, check_batch_size, numbers
 from nnlib.nqm.methods import Method
 from nnlib.nqm.problem import Array, NoisyQuadratic
 from nnlib.nqm.risk import risk_per_eigenvalue
@@ -22,40 +23,40 @@ FAR_BELOW = 1e-4  # a share of the critical batch size at which steps are those 
 STILL_HALVES = 1.8  # doubling the batch must save this factor of steps; 2 would be perfect
 
 
-@dataclass(frozen=True)
-class Hyperbola:
+class Hyperbola(NamedTuple):
     """T(B) = floor (1 + critical / B), fitted to a curve of steps.
 
-    Args:
-        floor: steps for an infinite batch.
-        critical: batch size at which the steps are twice the floor.
-        misfit: root mean square of log(T / fit) over the curve.
+    ``floor`` are the steps for an infinite batch, ``critical`` the batch size at which they are twice as many, and
+    ``misfit`` the root mean square of log(T / fit) over the curve.
     """
 
     floor: float
     critical: float
     misfit: float
 
-    def steps(self, batch_sizes: ArrayLike) -> Array:
-        """T(B) at batch sizes (...), > 0."""
-        if not (np.asarray(batch_sizes) > 0).all():
+    def steps(self, batch_sizes: Numbers) -> Array:
+        """T(B) at batch sizes (...), > 0.
+
+        Raises:
+            TypeError, ValueError: they are no positive numbers.
+        """
+        sizes = numbers(batch_sizes=batch_sizes)
+        if not (sizes > 0).all():
             raise ValueError(f"batch_sizes must be positive: got {batch_sizes}")
-        return self.floor * (1 + self.critical / np.asarray(batch_sizes))
+        return self.floor * (1 + self.critical / sizes)
 
 
-@dataclass(frozen=True)
-class NoiseScale:
+class NoiseScale(NamedTuple):
     """Gradient noise over gradient signal, as batch sizes; both of the shape of `steps`.
 
-    Args:
-        simple: tr C / E|grad L|².
-        curvature: tr(H C) / E[grad L' H grad L].
+    ``simple`` is tr C / E|grad L|², and ``curvature`` tr(H C) / E[grad L' H grad L].
     """
 
     simple: Array
     curvature: Array
 
 
+@typed
 def critical_batch_size(curve: StepsCurve, definition: str = "asymptotes") -> float:
     """The batch size where larger batches stop paying, by one of three definitions.
 
@@ -67,7 +68,7 @@ def critical_batch_size(curve: StepsCurve, definition: str = "asymptotes") -> fl
     They agree on an exact hyperbola up to a constant; the model's curves bend more sharply, so that they differ.
 
     Args:
-        curve: StepsCurve. "doubling" and "hyperbola" need four batch sizes or more.
+        curve: StepsCurve. "doubling" and "hyperbola" need four batch sizes or more, "doubling" from one to twice it.
         definition: "asymptotes", "doubling" or "hyperbola".
 
     Returns:
@@ -81,20 +82,22 @@ def critical_batch_size(curve: StepsCurve, definition: str = "asymptotes") -> fl
     >>> round(critical_batch_size(curve))
     903
     """
+    one_of(("asymptotes", "doubling", "hyperbola"), definition=definition)
     if definition == "asymptotes":
         small, large = _limits(curve)
         return small / large
     if definition == "hyperbola":
         return fit_hyperbola(curve).critical
-    if definition != "doubling":
-        raise ValueError(f'definition must be "asymptotes", "doubling" or "hyperbola": got {definition!r}')
     log_b, log_t = _log_curve(curve)
+    if log_b[-1] < log_b[0] + np.log(2):
+        raise ValueError(f"the curve must hold batch sizes from one to twice it: got {np.exp(log_b).tolist()}")
     steps = PchipInterpolator(log_b, log_t)
     b = np.linspace(log_b[0] + np.log(2), log_b[-1], 4096)
     saves = steps(b - np.log(2)) - steps(b) >= np.log(STILL_HALVES)
     return float(np.exp(b[saves][-1])) if saves.any() else float("nan")
 
 
+@typed
 def fit_hyperbola(curve: StepsCurve) -> Hyperbola:
     """The least-squares fit of log T(B) by log of T_min (1 + B_c / B).
 
@@ -113,7 +116,8 @@ def fit_hyperbola(curve: StepsCurve) -> Hyperbola:
     return Hyperbola(float(floor), float(critical), float(np.sqrt(np.mean(fit.fun**2))))
 
 
-def gradient_noise_scale(problem: NoisyQuadratic, method: Method, batch_size: float, steps: ArrayLike) -> NoiseScale:
+@typed
+def gradient_noise_scale(problem: NoisyQuadratic, method: Method, batch_size: float, steps: Numbers) -> NoiseScale:
     """Batch sizes at which noise and signal of one gradient balance, along a run.
 
     simple = sum_i c_i / sum_i h_i² E theta_i²,   curvature = sum_i h_i c_i / sum_i h_i³ E theta_i²
@@ -137,6 +141,7 @@ def gradient_noise_scale(problem: NoisyQuadratic, method: Method, batch_size: fl
     >>> round(float(scale.simple), 2), round(float(scale.curvature), 3)
     (5.95, 1.368)
     """
+    check_batch_size(batch_size)
     h, c, weight = problem.h, problem.c, problem.weight
     risk = risk_per_eigenvalue(problem, method, steps).at(batch_size)  # (..., n): weight 1/2 h E theta²
     with np.errstate(divide="ignore"):  # infinite where nothing is left of the gradient

@@ -4,15 +4,17 @@ All precondition the gradient by H^(-power): power 0 is the plain method, larger
 preconditioners (the paper's proxy for Adam and K-FAC). Chapter: book/nqm.ipynb.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 
+from nnlib.arguments import typed, whole, within
+from nnlib.nqm.checks import numbers
 from nnlib.nqm.problem import NoisyQuadratic
 
 
+@typed
 @dataclass(frozen=True)
 class SGD:
     """Stochastic gradient descent: theta <- theta - lr H^(-power) g.
@@ -28,10 +30,11 @@ class SGD:
     power: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        check_power(self.power)
+        within("(0, inf)", lr=self.lr)
+        within("[0, 1]", power=self.power)
 
 
+@typed
 @dataclass(frozen=True)
 class HeavyBall:
     """SGD with momentum: m <- momentum m + H^(-power) g;  theta <- theta - lr m;  m_0 = 0.
@@ -50,11 +53,12 @@ class HeavyBall:
     power: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        _check_fraction("momentum", self.momentum)
-        check_power(self.power)
+        within("(0, inf)", lr=self.lr)
+        within("[0, 1)", momentum=self.momentum)
+        within("[0, 1]", power=self.power)
 
 
+@typed
 @dataclass(frozen=True)
 class IterateAverage:
     """SGD judged at an exponential moving average of its iterates.
@@ -75,11 +79,12 @@ class IterateAverage:
     power: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        _check_fraction("decay", self.decay)
-        check_power(self.power)
+        within("(0, inf)", lr=self.lr)
+        within("[0, 1)", decay=self.decay)
+        within("[0, 1]", power=self.power)
 
 
+@typed
 @dataclass(frozen=True)
 class Schedule:
     """SGD with a piecewise constant learning rate: lrs[j] for steps_per_piece steps, then lrs[j + 1].
@@ -92,20 +97,19 @@ class Schedule:
     Chapter: book/nqm.ipynb
     """
 
-    lrs: tuple[float, ...]
+    lrs: Sequence[float]
     steps_per_piece: int
     power: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lrs", tuple(float(lr) for lr in self.lrs))
-        if not self.lrs:
-            raise ValueError("lrs must hold at least one learning rate: got none")
-        for lr in self.lrs:
-            _check_lr(lr)
-        whole = isinstance(self.steps_per_piece, Integral) and not isinstance(self.steps_per_piece, bool)
-        if not whole or self.steps_per_piece < 1:
-            raise ValueError(f"steps_per_piece must be a whole number, at least 1: got {self.steps_per_piece!r}")
-        check_power(self.power)
+        lrs = numbers(lrs=self.lrs)
+        if lrs.ndim != 1 or lrs.size == 0:
+            raise ValueError(f"lrs must hold at least one learning rate, in a row: got shape {lrs.shape}")
+        for lr in lrs:
+            within("(0, inf)", lrs=float(lr))
+        object.__setattr__(self, "lrs", tuple(lrs.tolist()))
+        whole(1, steps_per_piece=self.steps_per_piece)
+        within("[0, 1]", power=self.power)
 
     @property
     def steps(self) -> int:
@@ -114,9 +118,10 @@ class Schedule:
 
 
 Method = SGD | HeavyBall | IterateAverage | Schedule
-Tunable = type[SGD] | type[HeavyBall] | type[IterateAverage]  # what `steps_to_target` finds hyperparameters for
+Tunable = type[SGD | HeavyBall | IterateAverage]  # what `steps_to_target` finds hyperparameters for
 
 
+@typed
 def stability_limit(problem: NoisyQuadratic, method: Method) -> float:
     """The learning rate from which on the second moment of the fastest mode no longer settles.
 
@@ -137,19 +142,3 @@ def check_stable(problem: NoisyQuadratic, method: Method) -> None:
     lr = max(method.lrs) if isinstance(method, Schedule) else method.lr
     if not lr < limit:
         raise ValueError(f"lr must lie below the stability limit {limit:.6g} of {type(method).__name__}: got {lr:.6g}")
-
-
-def check_power(power: float) -> None:
-    """Raise ValueError where the preconditioner's power is not in [0, 1]."""
-    if not 0 <= power <= 1:
-        raise ValueError(f"power must lie in [0, 1]: got {power}")
-
-
-def _check_lr(lr: float) -> None:
-    if not (lr > 0 and math.isfinite(lr)):
-        raise ValueError(f"lr must be positive and finite: got {lr}")
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must lie in [0, 1): got {value}")

@@ -5,10 +5,12 @@ Paper: Zhang et al., Which Algorithmic Choices Matter at Which Batch Sizes? (arX
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Integral
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from nnlib.arguments import typed, whole, within
+from nnlib.nqm.checks import MOST, Numbers, numbers
 
 Array = NDArray[np.float64]
 FULL = 2**14  # up to so many eigenvalues of a power law, each one is summed
@@ -31,6 +33,7 @@ class Spectrum:
     noise: Array
 
 
+@typed
 class NoisyQuadratic:
     """A diagonal quadratic loss whose gradient carries Gaussian noise that shrinks with the batch.
 
@@ -39,7 +42,7 @@ class NoisyQuadratic:
     A diagonal H loses nothing: the methods of the paper commute with rotations of theta.
 
     Args:
-        dim: number of eigenvalues, at least 1. Above 16,384 the tail is integrated over log i, see below.
+        dim: number of eigenvalues, from 1 to 2^53. Above 16,384 the tail is integrated over log i, see below.
         curvature_exponent: >= 0; 1 gives the paper's condition number `dim`.
         noise_exponent: any finite number; 1 makes the noise covariance equal the Hessian, as in the paper.
         init_variance: > 0.
@@ -78,20 +81,21 @@ class NoisyQuadratic:
         noise_exponent: float = 1.0,
         init_variance: float = 1.0,
     ):
-        if not isinstance(dim, Integral) or isinstance(dim, bool) or dim < 1:
-            raise ValueError(f"dim must be a whole number, at least 1: got {dim!r}")
-        if not (np.isfinite(curvature_exponent) and curvature_exponent >= 0):
-            raise ValueError(f"curvature_exponent must be finite and not negative: got {curvature_exponent}")
-        if not np.isfinite(noise_exponent):
-            raise ValueError(f"noise_exponent must be finite: got {noise_exponent}")
+        whole(1, MOST, dim=dim)
+        within("[0, inf)", curvature_exponent=curvature_exponent)
+        within("(-inf, inf)", noise_exponent=noise_exponent)
+        within("(0, inf)", init_variance=init_variance)
         i, weight = _indices(int(dim))
         with np.errstate(over="ignore"):  # refused below, by name
-            h = i**-curvature_exponent
-            c = h**noise_exponent
-        self._set(int(dim), h, c, np.full_like(h, init_variance), weight)
+            h = i ** -float(curvature_exponent)
+            c = h ** float(noise_exponent)
+        s0 = np.full_like(h, float(init_variance))
+        made = {"h = i^-curvature_exponent": h, "c = h^noise_exponent": c, "s0 = init_variance": s0}
+        self._set(int(dim), made, weight)
 
     @classmethod
-    def from_spectrum(cls, h: ArrayLike, c: ArrayLike | None = None, s0: ArrayLike = 1.0) -> "NoisyQuadratic":
+    @typed
+    def from_spectrum(cls, h: Numbers, c: Numbers | None = None, s0: Numbers = 1.0) -> "NoisyQuadratic":
         """A problem with given eigenvalues, for example those measured on a network.
 
         Args:
@@ -101,29 +105,32 @@ class NoisyQuadratic:
 
         Raises:
             ValueError: a value is not positive and finite, from 1e-100 to 1e100, or the shapes differ.
+            TypeError: what is given are no real numbers.
 
         Chapter: book/nqm.ipynb
 
         >>> NoisyQuadratic.from_spectrum([1.0, 4.0]).h.tolist()
         [4.0, 1.0]
         """
-        h = np.asarray(h, dtype=np.float64)
+        h = numbers(h=h)
         if h.ndim != 1 or h.size == 0:
             raise ValueError(f"h must be a vector with at least one eigenvalue: got shape {h.shape}")
         order = np.argsort(-h, kind="stable")
 
-        def column(name: str, value: ArrayLike) -> Array:
-            value = np.asarray(value, dtype=np.float64)
+        def column(name: str, value: Numbers) -> Array:
+            value = numbers(**{name: value})
             if value.ndim and value.shape != h.shape:
                 raise ValueError(f"{name} must be a scalar or have the shape of h, {h.shape}: got {value.shape}")
             return np.broadcast_to(value, h.shape)[order]  # a copy: what was given stays the caller's
 
         problem = cls.__new__(cls)
-        problem._set(h.size, h[order], column("c", h if c is None else c), column("s0", s0), np.ones(h.size))
+        made = {"h": h[order], "c": column("c", h if c is None else c), "s0": column("s0", s0)}
+        problem._set(h.size, made, np.ones(h.size))
         return problem
 
-    def _set(self, dim: int, h: Array, c: Array, s0: Array, weight: Array) -> None:
-        for name, value in (("h", h), ("c", c), ("s0", s0)):
+    def _set(self, dim: int, made: dict[str, Array], weight: Array) -> None:
+        """Take h, c and s0, in this order, by the names that a message shows."""
+        for name, value in made.items():
             fine = (value >= LEAST) & (value <= 1 / LEAST)  # NaN is neither
             if not fine.all():
                 raise ValueError(
@@ -131,7 +138,8 @@ class NoisyQuadratic:
                 )
             value.flags.writeable = False
         weight.flags.writeable = False
-        self.dim, self.h, self.c, self.s0, self.weight = dim, h, c, s0, weight
+        self.dim, self.weight = dim, weight
+        self.h, self.c, self.s0 = made.values()
 
     def __repr__(self) -> str:
         return f"NoisyQuadratic(dim={self.dim}, h={self.h[0]:.3g}..{self.h[-1]:.3g})"

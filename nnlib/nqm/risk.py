@@ -5,11 +5,12 @@ gradient noise put in. Both are closed forms per eigenvalue. They are float64 nu
 costs milliseconds, less than a transfer. Paper: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from nnlib.arguments import typed
+from nnlib.nqm.checks import MOST, Numbers, numbers
 from nnlib.nqm.methods import SGD, HeavyBall, IterateAverage, Method, Schedule, Tunable, check_stable
 from nnlib.nqm.problem import Array, NoisyQuadratic, Spectrum
 
@@ -17,27 +18,36 @@ BELOW_ONE = 1 - 2**-53
 CACHED = 2**14  # float64 numbers in each array that is worked on at once
 
 
-@dataclass(frozen=True)
-class Risk:
+class Risk(NamedTuple):
     """Expected risk, split as R = bias + variance / batch_size.
 
-    Args:
-        bias: what is left of the initial error, (...).
-        variance: the noise's share at batch size 1, (...).
+    ``bias`` is what is left of the initial error, (...), and ``variance`` the noise's share at batch size 1, (...).
     """
 
     bias: Array
     variance: Array
 
-    def at(self, batch_size: ArrayLike) -> Array:
-        """R = bias + variance / batch_size; an infinite batch size leaves the bias."""
-        batch = np.asarray(batch_size)
+    def at(self, batch_size: Numbers) -> Array:
+        """R = bias + variance / batch_size; an infinite batch size leaves the bias.
+
+        Raises:
+            ValueError: a batch size is not positive, or they are of a shape that does not go with that of the risk.
+            TypeError: they are no real numbers.
+        """
+        batch = numbers(batch_size=batch_size)
         if not np.all(batch > 0):
             raise ValueError(f"batch_size must be positive: got {batch_size}")
-        return self.bias + self.variance / batch
+        try:
+            np.broadcast_shapes(batch.shape, np.shape(self.bias))
+        except ValueError:
+            shapes = f"{np.shape(self.bias)}: got {batch.shape}"
+            raise ValueError(f"batch_size must have a shape that goes with that of the risk, {shapes}") from None
+        with np.errstate(over="ignore"):  # infinite where it is more than a number can be
+            return self.bias + self.variance / batch
 
 
-def expected_risk(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> Risk:
+@typed
+def expected_risk(problem: NoisyQuadratic, method: Method, steps: Numbers) -> Risk:
     """The expected risk of `method` on `problem` after `steps` steps.
 
     R(t) = 1/2 sum_i h_i E theta_i(t)² = bias(t) + variance(t) / B, where per eigenvalue, with x = lr h^(1-power),
@@ -49,13 +59,14 @@ def expected_risk(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> 
     Args:
         problem: NoisyQuadratic.
         method: SGD, HeavyBall, IterateAverage or Schedule.
-        steps: whole numbers >= 0, scalar or array of any shape. At most `method.steps` for a Schedule.
+        steps: whole numbers from 0 to 2^53, scalar or array of any shape. At most `method.steps` for a Schedule.
 
     Returns:
         Risk with bias and variance of the shape of `steps`.
 
     Raises:
         ValueError: an unstable learning rate, or steps that are negative, not whole, or beyond a schedule's end.
+        TypeError: another class of argument.
 
     Source: arXiv 1907.04164, section 3, theorems 1 and 2. Chapter: book/nqm.ipynb
 
@@ -73,7 +84,8 @@ def expected_risk(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> 
     return Risk(*total_risk(problem.spectrum, type(method), method.lr, _extra(method), method.power, steps))
 
 
-def risk_per_eigenvalue(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> Risk:
+@typed
+def risk_per_eigenvalue(problem: NoisyQuadratic, method: Method, steps: Numbers) -> Risk:
     """The terms of :func:`expected_risk`, one for each eigenvalue.
 
     Args:
@@ -94,7 +106,8 @@ def risk_per_eigenvalue(problem: NoisyQuadratic, method: Method, steps: ArrayLik
     return Risk(modes.bias.reshape(shape), modes.variance.reshape(shape))
 
 
-def theorem_bound(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> Risk:
+@typed
+def theorem_bound(problem: NoisyQuadratic, method: Method, steps: Numbers) -> Risk:
     """The paper's upper bound: the exact bias, and the variance replaced by its limit for many steps.
 
     Heavy ball:       variance <= sum_i (1+b) lr c h^(-power) / (2 (1-b) (2(1+b) - x))             (theorem 1)
@@ -114,7 +127,7 @@ def theorem_bound(problem: NoisyQuadratic, method: Method, steps: ArrayLike) -> 
     Source: arXiv 1907.04164, theorems 1 and 2. Chapter: book/nqm.ipynb
     """
     if isinstance(method, Schedule):
-        raise ValueError("method must be SGD, HeavyBall or IterateAverage, which run for ever: got Schedule")
+        raise ValueError("method must be SGD, HeavyBall or IterateAverage, which run for ever: got a Schedule")
     bias = expected_risk(problem, method, steps).bias
     h, noise = problem.h, problem.spectrum.noise
     x = method.lr * h ** (1 - method.power)
@@ -135,10 +148,14 @@ def sgd(x: Array, t: Array) -> tuple[Array, Array]:
         (kept, noise): E theta(t)² = kept theta_0² + lr c/(B h) noise, where
         kept = (1-x)^2t and noise = (1 - (1-x)^2t) / (2-x).
     """
-    log_kept = 2 * t * np.log(np.maximum(np.abs(1 - x), 1e-300))  # the floor: x = 1 forgets in one step, 0 * log 0
-    small = 2 * t * np.log1p(-np.minimum(x, 0.5))  # log(1-x) without rounding 1-x first
-    log_kept = np.where(x < 0.5, small, log_kept)
+    log_kept = t * log_kept_by_sgd(x)
     return np.exp(log_kept), -np.expm1(log_kept) / (2 - x)
+
+
+def log_kept_by_sgd(x: Array) -> Array:
+    """log (1-x)², of what one step keeps."""
+    small = np.log1p(-np.minimum(x, 0.5))  # log(1-x) without rounding 1-x first
+    return 2 * np.where(x < 0.5, small, np.log(np.maximum(np.abs(1 - x), 1e-300)))  # the floor: x = 1 forgets at once
 
 
 def heavy_ball(x: Array, momentum: Array, t: Array, blur: float = 0.0) -> tuple[Array, Array]:
@@ -254,10 +271,10 @@ def _complex_roots(
 def total_risk(
     spectrum: Spectrum,
     kind: Tunable,
-    lr: ArrayLike,
-    extra: ArrayLike | None,
+    lr: Numbers,
+    extra: Numbers | None,
     power: float,
-    t: ArrayLike,
+    t: Numbers,
     blur: float = 0.0,
 ) -> tuple[Array, Array]:
     """`mode_risk` summed over the modes, in pieces that stay in the processor's cache: bias, variance, (...)."""
@@ -274,7 +291,7 @@ def total_risk(
 
 
 def mode_risk(
-    spectrum: Spectrum, kind: Tunable, lr: ArrayLike, extra: ArrayLike, power: float, t: ArrayLike, blur: float = 0.0
+    spectrum: Spectrum, kind: Tunable, lr: Numbers, extra: Numbers, power: float, t: Numbers, blur: float = 0.0
 ) -> Risk:
     """Bias and variance of the risk for every mode; the engine of the searches.
 
@@ -326,11 +343,12 @@ def _schedule_modes(spectrum: Spectrum, method: Schedule, steps: Array) -> Risk:
     return Risk(bias, variance)
 
 
-def check_steps(method: Method, steps: ArrayLike) -> Array:
-    """Steps as an array, or ValueError where they are not whole, negative or beyond a schedule's end."""
-    steps = np.asarray(steps)
-    if steps.size and not (np.isfinite(steps).all() and (steps >= 0).all() and (steps == np.floor(steps)).all()):
-        raise ValueError(f"steps must be whole numbers, not negative: got {steps}")
+def check_steps(method: Method, steps: Numbers) -> Array:
+    """Steps as an array; refused where they are not whole, negative, too many or beyond a schedule's end."""
+    steps = numbers(steps=steps)
+    fine = (steps >= 0) & (steps <= MOST) & (steps == np.floor(steps))  # NaN is none of it
+    if not fine.all():
+        raise ValueError(f"steps must be whole numbers, not negative and at most 2^53: got {steps[~fine].flat[0]:g}")
     if isinstance(method, Schedule) and steps.size and steps.max() > method.steps:
-        raise ValueError(f"steps must not pass the end of the schedule, {method.steps}: got {steps.max()}")
+        raise ValueError(f"steps must not pass the end of the schedule, {method.steps}: got {steps.max():g}")
     return steps

@@ -3,23 +3,23 @@
 Chapter: book/nqm.ipynb.
 """
 
-from numbers import Integral
-
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
+from nnlib.arguments import seeded, typed, whole
+from nnlib.nqm.checks import Numbers, check_batch_size
 from nnlib.nqm.methods import HeavyBall, IterateAverage, Method, Schedule, check_stable
 from nnlib.nqm.problem import NoisyQuadratic
 from nnlib.nqm.risk import check_steps
 
 
+@typed
 def simulate(
     problem: NoisyQuadratic,
     method: Method,
     batch_size: float,
-    steps: ArrayLike,
+    steps: Numbers,
     runs: int,
     seed: int,
     device: torch.device | str = "cpu",
@@ -54,16 +54,16 @@ def simulate(
     """
     steps = check_steps(method, steps)
     check_stable(problem, method)
-    if not batch_size > 0:
-        raise ValueError(f"batch_size must be positive: got {batch_size}")
-    if not isinstance(runs, Integral) or runs < 1:
-        raise ValueError(f"runs must be a whole number, at least 1: got {runs!r}")
+    check_batch_size(batch_size)
+    whole(1, runs=runs)
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating type: got {dtype}")
     if problem.h.size != problem.dim:
         raise ValueError(f"simulate needs every eigenvalue, dim at most 16384: got dim = {problem.dim}")
     h, c, s0 = (torch.as_tensor(v.copy(), device=device, dtype=dtype) for v in (problem.h, problem.c, problem.s0))
-    generator = torch.Generator(device=device).manual_seed(seed)
+    if not all(bool((v.isfinite() & (v > 0)).all()) for v in (h, c, s0)):
+        raise ValueError(f"dtype must hold all entries of h, c and s0: got {dtype}, in which some are 0 or infinite")
+    generator = seeded(seed, device)
 
     def normal() -> Tensor:
         return torch.randn(runs, problem.dim, generator=generator, device=device, dtype=dtype)
@@ -86,4 +86,6 @@ def simulate(
         theta = theta - lr * m
         if isinstance(method, IterateAverage):
             mean = method.decay * mean + (1 - method.decay) * theta
+    if not bool(losses.isfinite().all()):
+        raise ValueError(f"batch_size must keep the losses within {dtype}: got {batch_size}, and infinite losses")
     return losses.reshape(*steps.shape, runs)

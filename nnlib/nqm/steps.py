@@ -6,14 +6,13 @@ Paper: arXiv 1907.04164, section 3. Chapter: book/nqm.ipynb.
 
 import math
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from nnlib.nqm.bounds import check_target
-from nnlib.nqm.methods import SGD, HeavyBall, IterateAverage, Method, Schedule, Tunable, check_power
+from nnlib.arguments import one_of, shown, typed, whole, within
+from nnlib.nqm.checks import MOST, Numbers, check_batch_size, check_target, numbers
+from nnlib.nqm.methods import SGD, HeavyBall, IterateAverage, Method, Schedule, Tunable
 from nnlib.nqm.problem import Array, NoisyQuadratic
 from nnlib.nqm.risk import expected_risk
 from nnlib.nqm.search import fewest_steps
@@ -27,6 +26,7 @@ EXTRA: dict[type, str | None] = {
 }  # what each method tunes beside lr
 
 
+@typed
 @dataclass(frozen=True)
 class StepsCurve:
     """Steps to a target over batch sizes, each with its own best hyperparameters.
@@ -37,6 +37,9 @@ class StepsCurve:
         steps: whole numbers, (n,): the first step at which the risk lies below the target.
         lr: (n,).
         momentum, decay: (n,), or None where the method has none.
+
+    Raises:
+        TypeError, ValueError: an argument of another kind, or entries that are none of what they stand for.
     """
 
     problem: NoisyQuadratic = field(repr=False)
@@ -49,6 +52,24 @@ class StepsCurve:
     momentum: Array | None = None
     decay: Array | None = None
 
+    def __post_init__(self) -> None:
+        _check_question(self.problem, self.method_class, self.target, self.power)
+        for name in ("batch_sizes", "steps", "lr", "momentum", "decay"):
+            value, fraction = getattr(self, name), name in ("momentum", "decay")
+            if fraction and (EXTRA[self.method_class] == name) != (value is not None):
+                raise ValueError(f"{name} must be given exactly where the method has it: got {shown(value)}")
+            if value is None:
+                continue
+            if value.ndim != 1 or value.size == 0 or value.shape != self.batch_sizes.shape:
+                raise ValueError(f"{name} must have shape (n,), the same as batch_sizes, not empty: got {value.shape}")
+            entries = numbers(**{name: value})
+            fine = (entries >= 0) & (entries < 1) if fraction else entries > 0  # NaN is neither
+            fine &= np.isfinite(entries) | (name == "batch_sizes")
+            if not fine.all():
+                raise ValueError(
+                    f"{name} must be {'in [0, 1)' if fraction else 'positive'} everywhere: got {entries[~fine][0]}"
+                )
+
     @property
     def examples(self) -> Array:
         """Examples processed, steps times batch size, (n,)."""
@@ -59,8 +80,10 @@ class StepsCurve:
         """lr / (1 - momentum), (n,): how far a constant gradient moves the iterate per step, in the long run."""
         return self.lr if self.momentum is None else self.lr / (1 - self.momentum)
 
+    @typed
     def method(self, index: int) -> SGD | HeavyBall | IterateAverage:
-        """The tuned method at one batch size, for `expected_risk`."""
+        """The tuned method at one batch size, for `expected_risk`; index from 0 to n - 1."""
+        whole(0, self.lr.size - 1, index=index)
         extra = EXTRA[self.method_class]
         tuned = {} if extra is None else {extra: float(getattr(self, extra)[index])}
         return self.method_class(lr=float(self.lr[index]), power=self.power, **tuned)
@@ -73,8 +96,9 @@ class StepsCurve:
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
+@typed
 def steps_to_target(
-    problem: NoisyQuadratic, method_class: Tunable, batch_sizes: ArrayLike, target: float, power: float = 0.0
+    problem: NoisyQuadratic, method_class: Tunable, batch_sizes: Numbers, target: float, power: float = 0.0
 ) -> StepsCurve:
     """Fewest steps to bring the expected risk below a target, tuned separately at every batch size.
 
@@ -103,11 +127,8 @@ def steps_to_target(
     >>> steps_to_target(NoisyQuadratic(), SGD, [4, 1024], target=0.01).steps.tolist()
     [1507530, 10354]
     """
-    if method_class not in EXTRA:
-        raise ValueError(f"method_class must be SGD, HeavyBall or IterateAverage: got {method_class!r}")
-    check_target(problem, target)
-    check_power(power)
-    batch_sizes = np.asarray(batch_sizes, dtype=np.float64).copy()
+    _check_question(problem, method_class, target, power)
+    batch_sizes = numbers(batch_sizes=batch_sizes)
     if batch_sizes.ndim != 1 or batch_sizes.size == 0 or not (batch_sizes > 0).all():
         raise ValueError(f"batch_sizes must be a vector of positive numbers: got {batch_sizes}")
     lr, extra, steps = fewest_steps(problem, method_class, target, power, batch_sizes)
@@ -115,6 +136,13 @@ def steps_to_target(
     return StepsCurve(problem, method_class, target, power, batch_sizes, steps, lr, momentum, decay)
 
 
+def _check_question(problem: NoisyQuadratic, method_class: Tunable, target: float, power: float) -> None:
+    one_of(tuple(EXTRA), method_class=method_class)
+    check_target(problem, target)
+    within("[0, 1]", power=power)
+
+
+@typed
 def first_passage(
     problem: NoisyQuadratic, method: Method, batch_size: float, target: float, max_steps: int = 10**6
 ) -> float:
@@ -144,8 +172,8 @@ def first_passage(
     29
     """
     check_target(problem, target)
-    if not isinstance(max_steps, Integral) or isinstance(max_steps, bool) or max_steps < 1:
-        raise ValueError(f"max_steps must be a whole number, at least 1: got {max_steps!r}")
+    check_batch_size(batch_size)
+    whole(1, MOST, max_steps=max_steps)
     last = min(max_steps, method.steps) if isinstance(method, Schedule) else max_steps
     before = 0
     while before < last:

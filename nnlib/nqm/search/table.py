@@ -47,7 +47,8 @@ def start(landscape: Landscape, batch_sizes: Array, longest: float) -> tuple[Arr
             break
         longest *= LONGER
     if longest > MOST_STEPS:
-        raise ValueError(f"target {landscape.target} takes more than {MOST_STEPS:.0e} steps at some batch size")
+        least = f"target = {landscape.target} takes more than {MOST_STEPS:.0e} steps at batch size"
+        raise ValueError(f"{least} {batch_sizes.min():g}, the smallest of batch_sizes")
     axes, starts, log_ts = landscape.coordinates.axes, [], []
     for basin in np.array_split(np.arange(needed.shape[1]), 1 if axes == 1 else BASINS):
         part = needed[:, basin].reshape(t.size, -1)
