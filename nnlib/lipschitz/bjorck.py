@@ -49,7 +49,7 @@ def bjorck(
     (``torch.compile``, ``torch.export``, ``vmap`` over weights), as many steps are taken as the worst case needs.
 
     The gradient is that of the polar factor. Large float32 matrices on a CPU with a condition number up to about 5 get
-    it from W and the result (:func:`nnlib.lipschitz.polar.polar_gradient`); else, and for a derivative of the
+    it from W and the result (``nnlib.lipschitz.polar``); else, and for a derivative of the
     gradient, it is followed back through the steps, which comes to the same within the tolerance.
 
     Args:
