@@ -10,8 +10,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -247,8 +246,7 @@ def function(**named: Any) -> None:
             raise TypeError(f"{name} must be a function, not a class: got {shown(value)}")
 
 
-@contextmanager
-def passing(**named: Tensor) -> Iterator[None]:
+class passing:
     """Inputs on their way through a network of the user's: its errors are told as errors of these inputs.
 
     Raises:
@@ -259,14 +257,19 @@ def passing(**named: Tensor) -> Iterator[None]:
     Traceback (most recent call last):
     ValueError: x must be what the model takes: got a tensor of float32, shape (2, 3) (too narrow)
     """
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
-        inputs = " and ".join(named)
-        given = ", ".join(map(shown, named.values()))
-        raise ValueError(f"{inputs} must be what the model takes: got {given} ({error})") from error
+
+    ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
+    def __init__(self, **named: Tensor):
+        self.named = named
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, self.ERRORS) and not isinstance(error, torch.OutOfMemoryError):
+            inputs, given = " and ".join(self.named), ", ".join(map(shown, self.named.values()))
+            raise ValueError(f"{inputs} must be what the model takes: got {given} ({error})") from error
 
 
 def examples(x: Any) -> None:

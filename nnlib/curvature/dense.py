@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn.utils import parameters_to_vector
 
+from nnlib.arguments import examples, function, passing, real, shown, typed
 from nnlib.curvature.layers import Layer, chosen
-from nnlib.curvature.outputs import output_vectors, predictions, wide
+from nnlib.curvature.outputs import finite, fit_targets, output_vectors, predictions, wide
 from nnlib.curvature.passes import measuring, ordinary
 
 
+@typed
 def joint_weight(layer: Layer) -> Tensor:
     """A copy of the weights as a matrix (out, in), or (out, in + 1) with the bias as last column.
 
@@ -29,6 +31,7 @@ def joint_weight(layer: Layer) -> Tensor:
     return weight if layer.bias is None else torch.cat([weight, layer.bias.detach()[:, None]], 1)
 
 
+@typed
 def layer_index(model: nn.Module, name: str) -> Tensor:
     """Places of a layer's vec(:func:`joint_weight`), row-major, in the vector of all parameters.
 
@@ -50,6 +53,7 @@ def layer_index(model: nn.Module, name: str) -> Tensor:
     return (index if layer.bias is None else torch.cat([index, places[layer.bias][:, None]], 1)).flatten()
 
 
+@typed
 def jacobian(model: nn.Module, x: Tensor) -> Tensor:
     """J, the derivatives of each example's outputs by all parameters, of a model that treats examples one by one.
 
@@ -66,7 +70,7 @@ def jacobian(model: nn.Module, x: Tensor) -> Tensor:
     >>> jacobian(nn.Linear(2, 1), torch.tensor([[3.0, 4.0]]))
     tensor([[[3., 4., 1.]]])
     """
-    one_by_one(model)
+    together = alone_outputs(model, x)
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
     def output(parameters: dict[str, Tensor], example: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,8 +86,6 @@ def jacobian(model: nn.Module, x: Tensor) -> Tensor:
         except RuntimeError:  # what vmap can't follow, such as recurrent layers
             leaves = {name: parameter.requires_grad_() for name, parameter in parameters.items()}
             found, alone = one_after_another(lambda example: output(leaves, example)[0], leaves, x)
-        with torch.no_grad():
-            together = predictions(model(x), None)
     # The examples' own outputs must be those of the batch: otherwise x has another batch axis, or they see each other.
     if not _same(together, alone):
         raise ValueError(
@@ -118,6 +120,17 @@ def _same(f: Tensor, other: Tensor) -> bool:
     return not difference > share * size  # outputs that are not finite are another matter
 
 
+def alone_outputs(model: nn.Module, x: Tensor) -> Tensor:
+    """Outputs (B, C) of a model that treats examples one by one, on finite inputs that it takes; others are refused."""
+    examples(x)
+    if x.is_floating_point():
+        real("B ...", x=x)
+    one_by_one(model)
+    with torch.no_grad(), measuring(model), passing(x=x):
+        returned = model(ordinary(x))
+    return predictions(returned, None)
+
+
 def one_by_one(model: nn.Module) -> None:
     """Refuse BatchNorm and dropout in training mode, by name: with them an example's outputs are not its own."""
     for name, module in model.named_modules():
@@ -129,6 +142,7 @@ def one_by_one(model: nn.Module) -> None:
             )
 
 
+@typed
 def dense_fisher(model: nn.Module, x: Tensor, likelihood: str = "categorical", y: Tensor | None = None) -> Tensor:
     """F = mean over examples of E[g g'], g the gradient of -log p(y | x), y drawn from the model: (P, P).
 
@@ -138,17 +152,26 @@ def dense_fisher(model: nn.Module, x: Tensor, likelihood: str = "categorical", y
         likelihood: ``categorical``, ``bernoulli`` or ``gaussian``, as in :func:`nnlib.curvature.factors`.
         y: With true targets, the empirical Fisher matrix instead.
 
+    Raises:
+        ValueError: as for :func:`jacobian`; for another likelihood, or other targets.
+
     Source: arXiv 1503.05671, section 2. Chapter: ``book/curvature.ipynb``.
     """
     J = jacobian(model, x)  # (B, C, P)
+    if y is not None:
+        fit_targets(x, y)
     with torch.no_grad():
         v = output_vectors(model(x), "exact" if y is None else "empirical", likelihood, y, None)  # (K, B, C)
     g = torch.einsum("kbc,bcp->kbp", v, J).flatten(0, 1)
     return g.T @ g / len(x)
 
 
+@typed
 def dense_gauss_newton(model: nn.Module, x: Tensor) -> Tensor:
     """G = mean over examples of J' J, without the curvature of the loss at the outputs: (P, P).
+
+    Raises:
+        ValueError: as for :func:`jacobian`.
 
     Source: arXiv 1810.12281, section 2. Chapter: ``book/weight_decay.ipynb``.
     """
@@ -156,21 +179,34 @@ def dense_gauss_newton(model: nn.Module, x: Tensor) -> Tensor:
     return J.T @ J / len(x)
 
 
+@typed
 def dense_hessian(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The Hessian of ``loss(model(x), y)`` with respect to all parameters: (P, P).
+    """The Hessian of ``loss(model(x), y)``, a scalar, with respect to all parameters: (P, P).
+
+    Raises:
+        ValueError: for x and y that model and loss do not take, or whose Hessian is not finite; another loss.
 
     >>> x, y = torch.eye(2), torch.zeros(2, 1)
     >>> dense_hessian(nn.Linear(2, 1, bias=False), x, y, lambda f, y: 0.5 * (f - y).square().sum())
     tensor([[1., 0.],
             [0., 1.]])
     """
+    examples(x)
+    function(loss=loss)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     sizes = [shape.numel() for shape in shapes.values()]
 
     def value(vector: Tensor) -> Tensor:
         parts = (part.view(shape) for part, shape in zip(vector.split(sizes), shapes.values(), strict=True))
-        return loss(functional_call(model, dict(zip(shapes, parts, strict=True)), (x,)), y)
+        found = loss(functional_call(model, dict(zip(shapes, parts, strict=True)), (x,)), y)
+        if not isinstance(found, Tensor) or found.ndim:
+            raise ValueError(f"loss must return a scalar for them: got {shown(found)}")
+        return found
 
-    with measuring(model):
+    with measuring(model), passing(x=x, y=y):
         x, y = ordinary(x), ordinary(y)
-        return jacrev(jacrev(value))(ordinary(parameters_to_vector(model.parameters()).detach()))
+        H = jacrev(jacrev(value))(ordinary(parameters_to_vector(model.parameters()).detach()))
+    assert isinstance(H, Tensor)
+    if not finite(H):
+        raise ValueError("x and y must be such that the Hessian is finite: it has numbers that are not")
+    return H

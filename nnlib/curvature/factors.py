@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nnlib.arguments import examples, function, passing, seeded, shown, whole
 from nnlib.curvature.capture import Capture
 from nnlib.curvature.kronecker import Eigenbasis, Kronecker
 from nnlib.curvature.layers import blocks, chosen, shared
-from nnlib.curvature.outputs import Output, finite, output_vectors, predictions
+from nnlib.curvature.outputs import Output, finite, fit_targets, output_vectors, predictions
 from nnlib.curvature.passes import full_precision, measuring, ordinary
 
 Parts = tuple[Tensor, ...]
@@ -64,8 +65,10 @@ def factors(
         A :class:`Kronecker` for each layer.
 
     Raises:
+        TypeError: for what is no model, no tensor or no function.
         ValueError: for a layer without factors (a grouped convolution, say), one that is not called, shares its weights
-            or has inputs that can't be told apart into examples, named; unknown options; wrong shapes.
+            or has inputs that can't be told apart into examples, named; unknown options; wrong shapes; inputs that the
+            model does not take.
 
     Source: arXiv 1503.05671, section 3; arXiv 1602.01407, section 3. Chapter: ``book/curvature.ipynb``.
 
@@ -113,6 +116,10 @@ def rescale(
 
     Source: arXiv 1806.03884, section 3. Chapter: ``book/curvature.ipynb``.
     """
+    if not isinstance(bases, dict) or not all(isinstance(basis, Eigenbasis) for basis in bases.values()):
+        raise TypeError(f"bases must be a dict of Eigenbasis, by layer: got {shown(bases)}")
+    if not bases:
+        raise ValueError("bases must name at least one layer: got none")
     mean: Means = {}
     for n, samples in _passes(model, x, fisher, likelihood, y, seed, bases, False, batch_size, output):
         for name, sample in samples.items():
@@ -140,7 +147,7 @@ def _passes(
     output: Output | None,
 ) -> Iterator[tuple[int, dict[str, tuple[Tensor, Tensor]]]]:
     """Samples of each layer, from forward passes over pieces of x, with the number of examples in each."""
-    _check(model, x, y, batch_size)
+    _check(model, x, y, batch_size, channels, output)
     modules = dict(model.named_modules())
     watched, tied = chosen(modules, layers), shared(modules)
     for name in watched:
@@ -165,11 +172,13 @@ def _passes(
             # trained, so frozen parameters are trained here; the model's own stay as they are.
             copies = {name: buffer.clone() for name, buffer in buffers.items()}
             copies |= {name: p.detach().requires_grad_() for name, p in frozen.items()}
-            outputs = predictions(functional_call(model, copies, (part,)) if copies else model(part), output)
+            with passing(x=x):
+                returned = functional_call(model, copies, (part,)) if copies else model(part)
+            outputs = predictions(returned, output)
             if not finite(outputs):
                 raise ValueError("the curvature is not finite: are the model's weights and x?")
             if generator is None:
-                generator = torch.Generator(outputs.device).manual_seed(seed)
+                generator = _generator(seed, outputs.device)
             targets = None if y is None else y[start : start + size]
             vectors = output_vectors(outputs, fisher, likelihood, targets, generator)
             samples = capture.samples(outputs, vectors, rows=part.shape[0], channels=channels)
@@ -178,6 +187,13 @@ def _passes(
                     raise ValueError(f"layer {name!r} {_absence(capture, name)}: leave it out of `layers`")
             with full_precision(outputs):
                 yield part.shape[0], samples
+
+
+def _generator(seed: int, device: torch.device) -> torch.Generator:
+    try:
+        return torch.Generator(device).manual_seed(seed)
+    except (RuntimeError, TypeError, ValueError):  # seeded looks first, and takes half as long again
+        return seeded(seed, device)
 
 
 def _plain(module: nn.Module) -> bool:
@@ -193,15 +209,20 @@ def _absence(capture: Capture, name: str) -> str:
     return "was not called, or only in a checkpoint with use_reentrant=True"
 
 
-def _check(model: nn.Module, x: Tensor, y: Tensor | None, batch_size: int | None) -> None:
+def _check(
+    model: nn.Module, x: Tensor, y: Tensor | None, batch_size: int | None, channels: bool, output: Output | None
+) -> None:
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module: got a {type(model).__name__}")
-    if not isinstance(x, Tensor) or x.ndim == 0:
-        raise TypeError(f"x must be a tensor of inputs (B, ...): got a {type(x).__name__}")
-    if len(x) == 0 or (batch_size is not None and batch_size < 1):
-        raise ValueError(f"at least one example and batch_size >= 1 are needed: got {len(x)} and {batch_size}")
-    if y is not None and len(y) != len(x):
-        raise ValueError(f"y must have one target for each of the {len(x)} examples: got {len(y)}")
+        raise TypeError(f"model must be an nn.Module: got {shown(model)}")
+    examples(x)
+    if batch_size is not None:
+        whole(1, batch_size=batch_size)
+    if not isinstance(channels, bool):
+        raise TypeError(f"channels must be bool: got {shown(channels)}")
+    if output is not None:
+        function(output=output)
+    if y is not None:
+        fit_targets(x, y)
 
 
 def second_moments(x: Tensor, ds: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlib.arguments import function, seeded, typed
 from nnlib.curvature.directions import precondition, refuse_non_finite
 from nnlib.curvature.kronecker import Eigenbasis, NotPositiveDefinite
 from nnlib.curvature.observer import Observer
@@ -25,6 +26,7 @@ KEPT = ("inverse", "decay", "factor_decay", "kl_clip", "update_factors_every", "
 KEPT += ("fisher", "likelihood", "curvature", "fallback", "_decaying", "_observer", "_told")
 
 
+@typed
 class KFAC(torch.optim.Optimizer):
     """Approximate natural gradient with momentum: W' = W - lr v, v = momentum v + nu S_d^-1 grad A_d^-1.
 
@@ -72,6 +74,7 @@ class KFAC(torch.optim.Optimizer):
         seed: Of the drawn targets; each process of a distributed run draws its own.
 
     Raises:
+        TypeError: for an argument of another class.
         ValueError: for an argument out of range, or a model without a layer to precondition. In a forward pass that
             brings statistics: for outputs that are not (B, C), and for a layer whose input can't be told apart into
             the examples, with its name and shape.
@@ -117,8 +120,8 @@ class KFAC(torch.optim.Optimizer):
         kl_clip: float | None = None,
         seed: int = 0,
     ):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be an nn.Module, whose layers are watched: got a {type(model).__name__}")
+        function(output=output)
+        seeded(seed)
         check_choices(fisher, likelihood, inverse, decay)
         check_numbers(factor_decay, kl_clip, update_factors_every, update_inverses_every)
         if isinstance(model, nn.parallel.DistributedDataParallel):
@@ -142,12 +145,13 @@ class KFAC(torch.optim.Optimizer):
         """Further parameters, with settings of their own where the group has them; they take SGD steps.
 
         Raises:
+            TypeError: for settings that are no numbers.
             ValueError: for settings out of range.
         """
         super().add_param_group(param_group)
         try:
             check_group(self.param_groups[-1])
-        except ValueError:
+        except (ValueError, TypeError):
             self.param_groups.pop()
             raise
         if len(self.param_groups) > 1:

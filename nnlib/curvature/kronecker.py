@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnlib.arguments import shown
 from nnlib.curvature.outputs import finite
 
 
@@ -60,12 +61,12 @@ class Kronecker:
         a factor has trace zero, pi = 1.
 
         Raises:
-            ValueError: for negative damping.
+            TypeError: for damping that is no number.
+            ValueError: for damping that is negative or not finite.
 
         Source: arXiv 1503.05671, section 6.3.
         """
-        if damping < 0:
-            raise ValueError(f"damping must not be negative: got {damping}")
+        _not_negative(damping)
         out, width = self.shape
         mean_A, mean_S = self.A.trace().item() / width, self.S.trace().item() / out
         pi = (mean_A / mean_S) ** 0.5 if mean_A > 0 and mean_S > 0 else 1.0
@@ -75,6 +76,7 @@ class Kronecker:
         """Triangular factors of both, to solve with.
 
         Raises:
+            ValueError: where one is no square matrix of real numbers.
             NotPositiveDefinite: where one of them is not positive definite.
         """
         return Cholesky(_cholesky(self.A, "A"), _cholesky(self.S, "S"))
@@ -83,6 +85,7 @@ class Kronecker:
         """Eigenvectors of both factors and the products of their eigenvalues; those below zero by rounding become zero.
 
         Raises:
+            ValueError: where a factor is no square matrix of real numbers.
             NotPositiveDefinite: where an eigenvalue is negative beyond rounding.
         """
         (values_A, Q_A), (values_S, Q_S) = _eigen(self.A, "A"), _eigen(self.S, "S")
@@ -164,6 +167,8 @@ class Eigenbasis:
         """(matrix + damping I)^-1 vec(V), as (out, in).
 
         Raises:
+            TypeError: for damping that is no number.
+            ValueError: for damping that is negative or not finite.
             NotPositiveDefinite: where the damped matrix is singular.
         """
         return self.rotate_back(self.rotate(V) / self._damped(damping))
@@ -183,13 +188,28 @@ class Eigenbasis:
         return self.rotate_back(Z / self._damped(damping).sqrt())
 
     def _damped(self, damping: float | Tensor) -> Tensor:
-        if damping < 0:
-            raise ValueError(f"damping must not be negative: got {damping}")
+        _not_negative(damping)
         values = self.values + damping
         smallest = values.min().item()  # NaN where one is
         if not smallest > 0:
             raise NotPositiveDefinite(f"the smallest eigenvalue is {smallest:g}: raise the damping")
         return values
+
+
+def _not_negative(damping: float | Tensor) -> None:
+    try:
+        right = bool(0 <= damping < math.inf)
+    except TypeError:
+        raise TypeError(f"damping must be a number: got {shown(damping)}") from None
+    if not right:
+        raise ValueError(f"damping must be finite and not negative: got {shown(damping)}")
+
+
+def _no_square(M: Tensor, name: str, error: Exception) -> Exception:
+    """What to raise where torch can't decompose a matrix: its own error where that is about something else."""
+    if isinstance(M, Tensor) and M.is_floating_point() and M.ndim == 2 and M.shape[0] == M.shape[1]:
+        return error
+    return ValueError(f"the factor {name} must be a square matrix of real numbers: got {shown(M)}")
 
 
 def _shifted(M: Tensor, shift: float) -> Tensor:
@@ -203,7 +223,10 @@ def _normal(like: Tensor, shape: tuple[int, ...], generator: torch.Generator) ->
 
 
 def _cholesky(M: Tensor, name: str) -> Tensor:
-    L, info = torch.linalg.cholesky_ex(M)
+    try:
+        L, info = torch.linalg.cholesky_ex(M)
+    except (RuntimeError, TypeError) as error:
+        raise _no_square(M, name, error) from error
     if info.item() != 0 or not math.isfinite(L.trace().item()):
         raise NotPositiveDefinite(
             f"the factor {name}, {len(M)} x {len(M)}, is not positive definite: raise the damping"
@@ -212,9 +235,12 @@ def _cholesky(M: Tensor, name: str) -> Tensor:
 
 
 def _eigen(M: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    if not finite(M):
-        raise NotPositiveDefinite(f"the factor {name}, {len(M)} x {len(M)}, has entries that are not finite")
-    values, Q = torch.linalg.eigh(M)
+    try:
+        if not finite(M):
+            raise NotPositiveDefinite(f"the factor {name}, {len(M)} x {len(M)}, has entries that are not finite")
+        values, Q = torch.linalg.eigh(M)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise _no_square(M, name, error) from error
     rounding = len(M) * torch.finfo(M.dtype).eps * values.abs().max()
     if values.min() < -10 * rounding:
         raise NotPositiveDefinite(f"the factor {name} has the negative eigenvalue {values.min().item():g}")

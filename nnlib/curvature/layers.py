@@ -10,10 +10,13 @@ from typing import TypeGuard
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from nnlib.arguments import shown, typed
+
 Layer = nn.Linear | nn.Conv2d  # with a Kronecker block
 COMPUTING = ("forward", "_conv_forward", "__call__")
 
 
+@typed
 def blocks(model: nn.Module) -> dict[str, Layer]:
     """The layers that have a Kronecker block, by name: ``nn.Linear`` and ``nn.Conv2d`` without groups.
 
@@ -44,10 +47,12 @@ def chosen(modules: Mapping[str, nn.Module], names: Iterable[str] | None) -> dic
     for name in listed("layers", names):
         if name not in modules:
             known = ", ".join(_with_block(modules))
-            raise ValueError(f"the model has no layer {name!r}; with a Kronecker block are {known}")
+            raise ValueError(f"the model has no layer {name!r}; the names of those with a Kronecker block are {known}")
         layer = modules[name]
         if not _has_block(layer):
-            raise ValueError(f"layer {name!r} has no Kronecker block: {_refusal(layer)}")
+            known = ", ".join(_with_block(modules))
+            why = f"{_refusal(layer)}; the names of those that have one are {known}"
+            raise ValueError(f"layer {name!r} has no Kronecker block: {why}")
         found[name] = layer
     if not found:
         raise ValueError("layers must name at least one layer: got none")
@@ -58,10 +63,11 @@ def listed(argument: str, names: Iterable[str]) -> list[str]:
     """The names; a single string would be taken letter by letter.
 
     Raises:
-        ValueError: for a string.
+        ValueError: for a string, or what is no list.
     """
-    if isinstance(names, str):
-        raise ValueError(f"{argument} must be a list of names: got the string {names!r}")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        kind = "the string " if isinstance(names, str) else ""
+        raise ValueError(f"{argument} must be a list of names: got {kind}{shown(names)}")
     return list(names)
 
 

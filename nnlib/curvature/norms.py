@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.autograd.functional import jvp
 from torch.func import functional_call, jacrev, vmap
 
-from nnlib.curvature.dense import joint_weight, one_after_another, one_by_one
+from nnlib.arguments import typed
+from nnlib.curvature.dense import alone_outputs, joint_weight, one_after_another
 from nnlib.curvature.factors import factors
 from nnlib.curvature.layers import blocks
 from nnlib.curvature.outputs import predictions
 from nnlib.curvature.passes import measuring, ordinary
 
 
+@typed
 def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
     """``mean_b |df(x_b)/dx_b|_F^2``, the squared Frobenius norm of the input-output Jacobian, a scalar.
 
@@ -33,7 +35,7 @@ def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
     >>> jacobian_norm(nn.Linear(2, 1), torch.zeros(3, 2)).item() >= 0
     True
     """
-    one_by_one(model)
+    alone_outputs(model, x)
     if not x.is_floating_point():
         raise ValueError(f"x must be floating-point numbers, by which outputs can be differentiated: got {x.dtype}")
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -56,6 +58,7 @@ def _leaves(x: Tensor) -> list[Tensor]:
     return [example.detach().requires_grad_() for example in x]
 
 
+@typed
 def gauss_newton_norm(model: nn.Module, x: Tensor) -> Tensor:
     """``theta' G theta = mean_b |J_theta theta|^2``, a scalar: one product with the Jacobian, no matrix.
 
@@ -68,8 +71,8 @@ def gauss_newton_norm(model: nn.Module, x: Tensor) -> Tensor:
 
     Source: arXiv 1810.12281, Lemma 2.
     """
+    alone_outputs(model, x)
     names, theta = zip(*((name, parameter.detach()) for name, parameter in model.named_parameters()), strict=True)
-    one_by_one(model)
 
     def output(*values: Tensor) -> Tensor:
         return predictions(functional_call(model, dict(zip(names, values, strict=True)), (x,)), None)
@@ -81,12 +84,16 @@ def gauss_newton_norm(model: nn.Module, x: Tensor) -> Tensor:
     return product.square().sum() / len(x)
 
 
+@typed
 def kfac_norm(model: nn.Module, x: Tensor) -> Tensor:
     """sum over layers of vec(W)' (S (x) A) vec(W), with the factors of the Gauss-Newton matrix: a scalar.
 
     Args:
         model: Maps (B, ...) to (B, C).
         x: Shape (B, ...).
+
+    Raises:
+        ValueError: as for :func:`nnlib.curvature.factors`.
 
     Source: arXiv 1810.12281, Theorem 1.
     """

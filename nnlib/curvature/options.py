@@ -3,12 +3,12 @@
 Chapter: ``book/curvature.ipynb``.
 """
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
+from nnlib.arguments import one_of, whole, within
 from nnlib.curvature.layers import Layer, blocks, chosen, listed, shared, unfit
 from nnlib.curvature.outputs import FISHERS, LIKELIHOODS
 
@@ -49,27 +49,20 @@ def decaying_parameters(model: nn.Module, names: Iterable[str] | None) -> set[Te
 
 def check_choices(fisher: str, likelihood: str, inverse: str, decay: str | None) -> None:
     fishers = tuple(name for name in FISHERS if name != "empirical")  # the hook does not see the true targets
-    known = {"fisher": fishers, "likelihood": LIKELIHOODS, "inverse": INVERSES, "decay": DECAYS}
-    for name, value in (("fisher", fisher), ("likelihood", likelihood), ("inverse", inverse), ("decay", decay)):
-        if value not in known[name]:
-            raise ValueError(f"{name} must be one of {', '.join(map(str, known[name]))}: got {value!r}")
+    one_of(fishers, fisher=fisher)
+    one_of(LIKELIHOODS, likelihood=likelihood)
+    one_of(INVERSES, inverse=inverse)
+    one_of(DECAYS, decay=decay)
 
 
 def check_numbers(factor_decay: float, kl_clip: float | None, factors_every: int, inverses_every: int) -> None:
-    for name, every in (("update_factors_every", factors_every), ("update_inverses_every", inverses_every)):
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1: got {every}")
-    if kl_clip is not None and not 0 < kl_clip < math.inf:
-        raise ValueError(f"kl_clip must be positive and finite, or None: got {kl_clip}")
-    if not 0 <= factor_decay < 1:
-        raise ValueError(f"factor_decay must lie in [0, 1): got {factor_decay}")
+    whole(1, update_factors_every=factors_every, update_inverses_every=inverses_every)
+    if kl_clip is not None:
+        within("(0, inf)", kl_clip=kl_clip)
+    within("[0, 1)", factor_decay=factor_decay)
 
 
 def check_group(group: dict[str, Any]) -> None:
-    for name in ("lr", "damping"):
-        if not 0 < group[name] < math.inf:
-            raise ValueError(f"{name} must be positive and finite: got {group[name]}")
-    if not 0 <= group["momentum"] < 1:
-        raise ValueError(f"momentum must lie in [0, 1): got {group['momentum']}")
-    if not 0 <= group["weight_decay"] < math.inf:
-        raise ValueError(f"weight_decay must be finite and not negative: got {group['weight_decay']}")
+    within("(0, inf)", lr=group["lr"], damping=group["damping"])
+    within("[0, 1)", momentum=group["momentum"])
+    within("[0, inf)", weight_decay=group["weight_decay"])

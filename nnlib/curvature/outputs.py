@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnlib.arguments import shown
+
 FISHERS = ("sampled", "exact", "empirical", "gauss_newton", "gauss_newton_exact")
 LIKELIHOODS = ("categorical", "bernoulli", "gaussian")
 Output = Callable[[Any], Tensor]
@@ -50,6 +52,12 @@ def finite(tensor: Tensor) -> bool:
     """Whether all numbers are. A finite sum says so in a tenth of the time; one that is not may have overflowed."""
     tensor = tensor.detach()
     return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
+
+
+def fit_targets(x: Tensor, y: Tensor) -> None:
+    """Refuse targets that are not one for each example, (B, ...)."""
+    if not isinstance(y, Tensor) or y.shape[:1] != x.shape[:1]:
+        raise ValueError(f"y must have one target for each of the {len(x)} examples of x: got {shown(y)}")
 
 
 def output_vectors(
@@ -151,8 +159,12 @@ def _check(f: Tensor, fisher: str, likelihood: str, y: Tensor | None) -> None:
         wanted = f.shape[:-1] if likelihood == "categorical" else f.shape
         if y.shape != wanted:
             raise ValueError(f"y must have shape {tuple(wanted)} for {likelihood} targets: got {tuple(y.shape)}")
+        if y.is_complex() or (y.dtype == torch.bool and likelihood != "bernoulli"):
+            raise ValueError(f"y must be real numbers for {likelihood} targets: got {shown(y)}")
+        if likelihood == "gaussian" and not finite(y):
+            raise ValueError(f"y must be finite: got {y[~y.isfinite()][0].item()}")
         if likelihood == "categorical" and (
-            y.is_floating_point() or y.dtype == torch.bool or not 0 <= int(y.min()) <= int(y.max()) < f.shape[-1]
+            y.is_floating_point() or not 0 <= int(y.min()) <= int(y.max()) < f.shape[-1]
         ):
             raise ValueError(f"y must be classes from 0 to {f.shape[-1] - 1}: got {y.dtype}, {y.min()} to {y.max()}")
         if likelihood == "bernoulli" and not ((y >= 0) & (y <= 1)).all():

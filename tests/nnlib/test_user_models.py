@@ -878,7 +878,7 @@ def test_a_container_is_excluded_with_all_its_layers():
 
 @pytest.mark.parametrize("model", [[nn.Parameter(torch.zeros(2))], nn.Linear(2, 2).parameters(), None])
 def test_parameters_in_the_place_of_the_model_are_refused(model):
-    with pytest.raises(TypeError, match=r"model must be an nn\.Module, whose layers are watched: got a"):
+    with pytest.raises(TypeError, match="model must be Module: got "):
         KFAC(model, 0.1)
 
 
@@ -1024,13 +1024,13 @@ def test_half_way_to_another_precision():
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: factors([nn.Linear(4, 3)], X), TypeError, r"model must be an nn\.Module: got a list"),
-        (lambda: factors(of(Plain), [1, 2]), TypeError, "x must be a tensor .*got a list"),
+        (lambda: factors([nn.Linear(4, 3)], X), TypeError, r"model must be an nn\.Module: got \[Linear"),
+        (lambda: factors(of(Plain), [1, 2]), TypeError, r"x must be a tensor .*got \[1, 2\]"),
         (lambda: factors(of(Plain), X * math.nan), ValueError, "is not finite: are the model's weights and x"),
         (lambda: factors(of(Plain), X[:0]), ValueError, "at least one example"),
         (lambda: factors(of(Plain), X, layers=[]), ValueError, "layers must name at least one layer"),
         (lambda: factors(of(Plain), X, layers="a"), ValueError, "layers must be a list of names: got the string 'a'"),
-        (lambda: rescale(of(Plain), X, {}), ValueError, "layers must name at least one layer"),
+        (lambda: rescale(of(Plain), X, {}), ValueError, "bases must name at least one layer"),
         (lambda: rescale(of(Plain), X, {"a": BASES["b"]}), ValueError, r"bases\['a'\] must have .*\(6, 5\)"),
         (lambda: rescale(of(Plain).float(), X.float(), BASES), ValueError, r"bases\['a'\] must have .*float32"),
         (lambda: KFAC(nn.Sequential(nn.LazyLinear(3)), 0.1), ValueError, "no layer to precondition"),

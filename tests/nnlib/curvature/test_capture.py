@@ -66,7 +66,7 @@ def test_the_model_is_left_as_it_was(method, training):
 def test_hooks_are_taken_off_also_after_an_error(fails):
     model = net()
     if fails:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ValueError, match="x must be what the model takes"):
             factors(model, torch.zeros(4, 2, 5, 5).double())  # two channels instead of one
     else:
         factors(model, torch.zeros(4, 1, 5, 5).double())

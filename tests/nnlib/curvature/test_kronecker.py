@@ -180,7 +180,33 @@ def test_factors_that_are_not_finite_are_refused(bad):
 
 
 def test_negative_damping_is_refused():
-    with pytest.raises(ValueError, match=r"damping must not be negative: got -0\.1"):
+    with pytest.raises(ValueError, match=r"damping must be finite and not negative: got -0\.1"):
         block().damped(-0.1)
     with pytest.raises(ValueError, match="negative"):
         ekfac().solve(matrix(), damping=-1e-3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (
+            lambda: Kronecker(torch.ones(2, 3), torch.eye(2)).cholesky(),
+            ValueError,
+            r"factor A must be a square .*\(2, 3\)",
+        ),
+        (lambda: Kronecker(torch.eye(2), torch.ones(2)).cholesky(), ValueError, r"factor S must be a square .*\(2,\)"),
+        (lambda: Kronecker(torch.eye(2).long(), torch.eye(2)).eigen(), ValueError, "factor A must be .*int64"),
+        (lambda: Kronecker(torch.ones(2, 3), torch.eye(2)).eigen(), ValueError, "factor A must be a square matrix"),
+        (lambda: Kronecker([[1.0]], torch.eye(1)).eigen(), ValueError, r"factor A must be .*got \[\[1\.0\]\]"),
+        (lambda: Kronecker(None, torch.eye(1)).cholesky(), ValueError, "factor A must be a square matrix"),
+        (lambda: Kronecker(torch.eye(2) * float("nan"), torch.eye(2)).cholesky(), NotPositiveDefinite, "factor A"),
+        (lambda: Kronecker(torch.eye(2) * float("nan"), torch.eye(2)).eigen(), NotPositiveDefinite, "factor A"),
+        (lambda: block().damped("a"), TypeError, "damping must be a number: got 'a'"),
+        (lambda: block().damped(float("nan")), ValueError, "damping must be finite and not negative: got nan"),
+        (lambda: ekfac().solve(matrix(), None), TypeError, "damping must be a number: got None"),
+    ],
+)
+def test_what_is_no_pair_of_square_matrices_is_told_where_it_is_decomposed(bad, error, message):
+    """Breaks if torch's own error, which does not name the factor, comes through."""
+    with pytest.raises(error, match=message):
+        bad()
