@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nnlib.arguments import real, seeded, typed, within
+from nnlib.arguments import passing, real, seeded, typed, within
 from nnlib.curvature.capture import Capture
 from nnlib.curvature.dense import one_by_one
 from nnlib.curvature.kronecker import Kronecker, NotPositiveDefinite
@@ -118,7 +118,9 @@ def chain(
             why = f"it shares parameters with {tied[name]!r}" if name in tied else f"it is a {type(layer).__name__}"
             raise ValueError(f"layer {name!r} must be a linear layer of its own in a chain: {why}")
     with measuring(model), Capture(model, watched) as capture, torch.enable_grad():
-        outputs = predictions(model(ordinary(x)), None)
+        with passing(x=x):
+            returned = model(ordinary(x))
+        outputs = predictions(returned, None)
         vectors = output_vectors(outputs, fisher, likelihood, None, seeded(seed, outputs.device))  # (K, B, C)
         samples = capture.samples(outputs, vectors, rows=len(x))
     rows: list[tuple[Tensor, Tensor]] = []

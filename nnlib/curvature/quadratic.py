@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from nnlib.arguments import real, typed, within
+from nnlib.arguments import passing, real, typed, within
 from nnlib.curvature.dense import one_by_one
 from nnlib.curvature.outputs import output_vectors, predictions
 from nnlib.curvature.passes import measuring, ordinary
@@ -64,7 +64,7 @@ def step_sizes(
         return predictions(functional_call(model, at, (x,)), None)
 
     moved = []
-    with measuring(model):
+    with measuring(model), passing(x=x):
         x = ordinary(x)
         for direction in directions:
             pieces = direction.split([shape.numel() for shape in shapes.values()])

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from nnlib.curvature import Kronecker, factors
+from nnlib.curvature import Kronecker, Tridiagonal, chain, factors
 from nnlib.models import MLP
 
 F64 = torch.float64
@@ -26,6 +26,10 @@ def block() -> Kronecker:
     return Kronecker(A, S)
 
 
+def tridiagonal() -> Tridiagonal:
+    return chain(mlp(), X).damped(0.1).inverse()
+
+
 STATISTICS = {"fisher": "empirical", "likelihood": "categorical", "y": Y, "seed": 0, "batch_size": 3}
 
 CALLS = {
@@ -42,6 +46,13 @@ CALLS = {
     "kfac_norm": inputs,
     "dense_fisher": lambda: inputs() | {"likelihood": "categorical", "y": Y},
     "dense_gauss_newton": inputs,
+    "chain": lambda: inputs() | {"fisher": "sampled", "likelihood": "categorical", "seed": 0, "layers": ["layers.1"]},
+    "Chain.damped": lambda: {"self": chain(mlp(), X), "damping": 0.1},
+    "Tridiagonal.solve": lambda: {"self": tridiagonal(), "V": {"layers.1": A, "layers.3": torch.ones(2, 5, dtype=F64)}},
+    "step_sizes": lambda: inputs() | {
+        "gradient": torch.linspace(-1, 1, 26, dtype=F64), "directions": torch.eye(26, dtype=F64)[:2], "damping": 0.1,
+        "likelihood": "gaussian",
+    },
     "dense_hessian": lambda: inputs() | {"y": Y, "loss": cross_entropy},
     "KFAC": lambda: {
         "model": mlp(), "lr": 0.1, "damping": 0.1, "layers": ["layers.1", "layers.3"], "exclude": [],
@@ -52,6 +63,8 @@ CALLS = {
 }  # fmt: skip
 # Made in every step of K-FAC: their matrices are looked at when they are decomposed.
 ELSEWHERE = {name: "tests/nnlib/curvature/test_kronecker.py" for name in ("Kronecker", "Cholesky", "Eigenbasis")}
+# Made by `chain` and `Chain.inverse`.
+ELSEWHERE |= {name: "tests/nnlib/curvature/test_chain.py" for name in ("Chain", "Tridiagonal")}
 ORACLES = {
     "Eigenbasis.logdet": lambda self, damping: torch.logdet(self.dense() + damping * torch.eye(12, dtype=F64)),
 }
