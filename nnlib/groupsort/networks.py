@@ -167,7 +167,7 @@ class JacobianPenalty(nn.Module):
         out = self.model(x)
         mean = out.mean(0)  # (outputs); its derivative by all inputs together, times n, is the average Jacobian
         v, one = self.direction, x[0]
-        if v is None or (v.shape, v.dtype, v.device) != (one.shape, one.dtype, one.device):
+        if v is None or (v.shape, v.device) != (one.shape, one.device):
             self.direction = torch.ones_like(one) / math.sqrt(one.numel())
         u = torch.zeros_like(mean, requires_grad=True)
         (back,) = torch.autograd.grad(mean, x, u, create_graph=True)  # Jᵀ u, linear in u

@@ -211,7 +211,7 @@ def jacobians(model: nn.Module, x: Tensor) -> Tensor:
             raise ValueError(f"model must have a derivative by x: {type(model).__name__} gives an output without")
         out = out.reshape(len(x), -1)  # (n, outputs)
         sums = out.sum(0)
-        rows = [torch.autograd.grad(total, x, retain_graph=True, materialize_grads=True)[0] for total in sums]
+        rows = [torch.autograd.grad(total, x, retain_graph=True)[0] for total in sums]
     return torch.stack([row.flatten(1) for row in rows], 1)
 
 

@@ -174,3 +174,11 @@ def test_sorting_networks_report_no_loss():
     report = lipschitz_report(maxmin_from_abs(), draw(20, 2))
     assert report.lower == pytest.approx(1)
     assert report.upper == pytest.approx(1)
+
+
+@pytest.mark.parametrize("weight", [[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0]], [[inf, 0.0]]])
+def test_a_layer_without_full_rank_has_no_orthonormal_one(weight):
+    layer = torch.nn.Linear(2, len(weight))
+    layer.weight.data = torch.tensor(weight)
+    with pytest.raises(ValueError, match="model must have linear layers of full rank: layer 0 is not"):
+        orthonormalised(torch.nn.Sequential(layer))

@@ -209,6 +209,13 @@ def test_the_penalty_has_the_gradient_of_the_singular_value():
     assert penalised.penalty == 0
 
 
+def test_the_penalty_goes_on_with_inputs_of_another_size():
+    """Breaks if the direction of the last batch is kept where it no longer fits."""
+    penalised = JacobianPenalty(torch.nn.AdaptiveAvgPool1d(2))
+    for size in (4, 6):
+        assert penalised(draw(5, size)).shape == (5, 2) and penalised.penalty > 0
+
+
 def test_dropout_is_on_the_inputs_and_on_hidden_units():
     kinds = [(type(layer).__name__, getattr(layer, "p", None)) for layer in plain_mlp([4, 3, 3, 2], dropout=True)]
     assert [kind for kind in kinds if kind[0] == "Dropout"] == [("Dropout", 0.2), ("Dropout", 0.5), ("Dropout", 0.5)]

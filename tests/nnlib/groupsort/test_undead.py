@@ -16,3 +16,10 @@ def test_undead_units_are_counted_by_how_often_they_are_on():
     assert found.tolist() == pytest.approx([1, 2 / 3, 2 / 3, 1 / 3])
     with pytest.raises(ValueError, match="no ReLU"):
         undead_share(torch.nn.Sequential(linear), x, torch.tensor([0.5]))
+
+
+def test_inputs_stay_as_they_are():
+    """Breaks if a layer that works in place is given the user's own tensor."""
+    x = torch.tensor([[1.0, -1.0]])
+    assert undead_share(torch.nn.Sequential(torch.nn.ReLU(inplace=True)), x, torch.tensor([0.5])).item() == 0.5
+    assert x.tolist() == [[1.0, -1.0]]

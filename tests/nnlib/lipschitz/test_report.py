@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.lipschitz import MaxMin, OrthogonalLinear, layer_bounds, lipschitz_constant, lipschitz_report
+from nnlib.lipschitz import MaxMin, OrthogonalLinear, jacobians, layer_bounds, lipschitz_constant, lipschitz_report
 from tests.oracles.lipschitz import steepest_on_grid
 
 
@@ -116,3 +116,17 @@ def test_the_same_seed_gives_the_same_report():
     first, second = (lipschitz_report(model, draw(100, 2), seed=4) for _ in range(2))
     assert first.lower == second.lower
     assert [row.name for row in layer_bounds(model)] == ["0", "1", "2.0", "2.1", "3"]
+
+
+def test_a_jacobian_is_of_what_has_a_derivative_and_of_points_in_rows():
+    class Cut(nn.Module):
+        def forward(self, x):
+            return x.detach()
+
+    with pytest.raises(ValueError, match="model must have a derivative by x: Cut gives an output without"):
+        jacobians(Cut(), torch.ones(2, 3))
+    with pytest.raises(ValueError, match=r"x must have shape \(n, inputs, ...\)"):
+        jacobians(nn.ReLU(), torch.ones(3))
+    with pytest.raises(ValueError, match=r"x must be what the model takes: .* got a tensor of float32, shape \(2, 3\)"):
+        jacobians(nn.Linear(2, 1), torch.ones(2, 3))
+    assert jacobians(nn.Flatten(), torch.ones(2, 3, 1)).shape == (2, 3, 3)
