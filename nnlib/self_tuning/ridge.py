@@ -117,9 +117,10 @@ class Ridge:
         """
         within("(0, inf)", sigma=sigma)
         hessian = joint_hessian(self, lam, sigma, centred=True)
-        L = cholesky(
-            hessian, f"with lam {lam} and sigma {sigma} the slope is not determined: take another sigma or lam"
-        )
+        otherwise = f"with lam {lam} and sigma {sigma} the slope is not determined: take another sigma or lam"
+        if float(sigma) ** 2 < torch.finfo(hessian.dtype).tiny:  # the variance has lost its digits
+            raise ValueError(otherwise)
+        L = cholesky(hessian, otherwise)
         w_0, v = torch.cholesky_solve(self._right()[:, None], L)[:, 0].chunk(2)
         return w_0, v
 
