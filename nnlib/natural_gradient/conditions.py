@@ -11,10 +11,11 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from nnlib.arguments import real, within
-from nnlib.natural_gradient.two_layer import TwoLayer
+from nnlib.arguments import real, typed, within
+from nnlib.natural_gradient.two_layer import TwoLayer, lengths
 
 
+@typed
 def stability_constant(change: float, smallest: float) -> float:
     """The C of condition 2 that a change of the Jacobian asks for: 3 |J - J(0)|_2 / sqrt(lambda_min(G(0))).
 
@@ -37,6 +38,7 @@ def stability_constant(change: float, smallest: float) -> float:
     return 3 * change / math.sqrt(smallest)
 
 
+@typed
 def radius(residual: float, smallest: float) -> float:
     """How far from the start condition 2 has to hold: 3 |y - u(0)| / sqrt(lambda_min(G(0))).
 
@@ -57,6 +59,7 @@ def radius(residual: float, smallest: float) -> float:
     return 3 * residual / math.sqrt(smallest)
 
 
+@typed
 def largest_lr(constant: float) -> float:
     """The largest learning rate for which the chapter proves |u(k) - y|^2 <= (1 - lr)^k |u(0) - y|^2.
 
@@ -78,6 +81,7 @@ def largest_lr(constant: float) -> float:
     return 0.0 if constant >= 0.5 else (1 - 2 * constant) / (1 - constant) ** 2
 
 
+@typed
 def certified_radius(net: TwoLayer, x: Tensor, change: float) -> float:
     """A radius R with |J(W) - J(W_0)|_2 <= change for *every* W with |W - W_0|_F <= R, of the two-layer ReLU network.
 
@@ -93,11 +97,11 @@ def certified_radius(net: TwoLayer, x: Tensor, change: float) -> float:
         change: Allowed change of the Jacobian, > 0; (C/3) sqrt(lambda_min(G(0))) for condition 2.
 
     Returns:
-        The largest such R that these inequalities give. For unit inputs and m change^2 >> 1 it is about
-        nu change^3 sqrt(pi m / 6) / n, nu being the standard deviation of the weights.
+        The largest such R that these inequalities give; inf for a change of |X|_F, which no W exceeds. For unit inputs
+        and m change^2 >> 1 it is about nu change^3 sqrt(pi m / 6) / n, nu being the standard deviation of the weights.
 
     Raises:
-        ValueError: change is not positive, or an input is zero.
+        ValueError: change is not positive, x has a row of zeros, or is no finite (n, d).
 
     Chapter: ``book/natural_gradient.ipynb`` (the certificate is the book's own).
 
@@ -106,12 +110,14 @@ def certified_radius(net: TwoLayer, x: Tensor, change: float) -> float:
     """
     within("(0, inf)", change=change)
     real("n d", {"d": net.weight.shape[1]}, x=x)
-    lengths = x.norm(dim=1)
-    if not (lengths > 0).all():
-        raise ValueError("no input may be zero: its ReLU has no margin")
+    length = lengths(x=x)
+    unit = float(length.max())  # R does not depend on it, and no square overflows
+    directions, length, change = x / length, length / unit, change / unit
+    if change >= float(length.norm()):
+        return math.inf
     with torch.no_grad():
-        price, order = (x @ net.weight.T / lengths[:, None]).square().sort(dim=0)  # c_r(k)^2: (n, m)
-    value = lengths.square()[order].cumsum(0)  # v_r(k): (n, m)
+        price, order = (directions @ net.weight.T).square().sort(dim=0)  # c_r(k)^2: (n, m)
+    value = length[:, 0].square()[order].cumsum(0)  # v_r(k): (n, m)
     allowed = len(net.sign) * change**2
 
     def squared_radius(log_mu: float) -> float:

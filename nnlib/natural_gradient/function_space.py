@@ -11,12 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp
 
-from nnlib.arguments import real, whole, within
+from nnlib.arguments import passing, real, typed, whole, within
+from nnlib.cholesky import cholesky
 from nnlib.curvature import jacobian
+from nnlib.curvature.dense import one_by_one
+from nnlib.curvature.outputs import predictions
+from nnlib.curvature.passes import measuring
 
 MAX_BYTES = 2**28
 
 
+@typed
 def natural_gradient(
     model: nn.Module,
     x: Tensor,
@@ -28,7 +33,8 @@ def natural_gradient(
 ) -> Tensor:
     """The direction (J' H J + damping I)^+ J' slope, by way of the outputs.
 
-    For H = I it is J' (J J' + damping I)^-1 slope; with damping 0 the pseudo-inverse takes the place of the inverse.
+    For H = I it is J' (J J' + damping I)^-1 slope; with damping 0 the pseudo-inverse takes the place of the inverse,
+    and eigenvalues of J J' that are below N eps times the largest count as 0.
     Subtract lr times the result from the parameters.
 
     Args:
@@ -43,7 +49,9 @@ def natural_gradient(
         Shape (P,).
 
     Raises:
-        ValueError: negative damping, or a shape or sign that does not fit.
+        TypeError: slope or curvature holds no floating-point numbers.
+        ValueError: negative damping, a shape or sign that does not fit, numbers that are not finite, or a damping that
+            is lost in rounding beside a singular J J'.
 
     Source: arXiv 1905.10961, natural gradient descent. Chapter: ``book/natural_gradient.ipynb``.
 
@@ -53,19 +61,17 @@ def natural_gradient(
     """
     within("[0, inf)", damping=damping)
     G = gram(model, x, max_bytes)
-    if not bool(G.isfinite().all()):
-        raise ValueError("the Jacobian at x is not finite: is x?")
-    for name, given in (("slope", slope), ("curvature", curvature)):
-        if given is not None and (given.shape[:1] != x.shape[:1] or given.numel() != len(G)):
-            raise ValueError(f"{name} must have a number for each of the {len(G)} outputs: got shape {given.shape}")
-        if given is not None and not bool(given.isfinite().all()):
-            raise ValueError(f"{name} must hold finite numbers: got NaN or infinity")
+    outputs = {"n": len(x), "C": len(G) // len(x)}
+    real("n C", outputs, slope=slope)
     g, root = slope.flatten(), None
     if curvature is not None:
+        real("n C", outputs, curvature=curvature)
         if not (curvature > 0).all():
             raise ValueError(f"curvature must be positive: got {float(curvature.min()):g}")
         root = curvature.flatten().sqrt()  # A = H^1/2 J, (A'A + damping)^+ A' = A' (A A' + damping)^+
         G, g = root[:, None] * G * root, g / root
+    if not bool(G.isfinite().all()):
+        raise ValueError("x, or curvature, is too large: the Gram matrix of the Jacobian at x is not finite")
     weights = solve(G, g, damping)
     return pull_back(model, x, weights if root is None else root * weights)
 
@@ -79,19 +85,40 @@ def solve(G: Tensor, g: Tensor, damping: float = 0.0) -> Tensor:
     if damping == 0:
         return torch.linalg.pinv(G, hermitian=True) @ g
     eye = torch.eye(len(G), dtype=G.dtype, device=G.device)
-    return torch.cholesky_solve(g[:, None], torch.linalg.cholesky(G + damping * eye))[:, 0]
+    lost = f"damping must be larger: {damping} is lost in rounding beside the Gram matrix at x, weighted by curvature"
+    L = cholesky(G + damping * eye, lost)
+    return torch.cholesky_solve(g[:, None], L)[:, 0]
 
 
+@typed
 def pull_back(model: nn.Module, x: Tensor, v: Tensor) -> Tensor:
-    """J' v by one backward pass: from the outputs' space (N numbers) to the parameters', shape (P,)."""
+    """J' v by one backward pass: from the outputs' space (N numbers) to the parameters', shape (P,).
+
+    Args:
+        model: As in :func:`natural_gradient`.
+        x: Shape (n, ...).
+        v: N numbers in any shape, the outputs' order.
+
+    Raises:
+        TypeError: x or v holds no floating-point numbers.
+        ValueError: v has not a number for each output, x is not what the model takes, or one is not finite.
+
+    >>> pull_back(nn.Linear(2, 1), torch.tensor([[1.0, 2.0]]), torch.tensor([3.0]))
+    tensor([3., 6., 3.])
+    """
+    real("n ...", x=x)
+    real("...", v=v)
+    one_by_one(model)
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    u, back, *_ = vjp(lambda p: functional_call(model, p, (x,)), parameters)
+    with measuring(model), passing(x=x):
+        u, back, *_ = vjp(lambda p: predictions(functional_call(model, p, (x,)), None), parameters)  # u: (n, C)
     if v.numel() != u.numel():
-        raise ValueError(f"v must have a number for each of the {u.numel()} outputs: got shape {tuple(v.shape)}")
+        raise ValueError(f"v must have a number for each of the {u.numel()} outputs at x: got shape {tuple(v.shape)}")
     (found,) = back(v.reshape(u.shape))
     return torch.cat([part.flatten() for part in found.values()])
 
 
+@typed
 def gram(model: nn.Module, x: Tensor, max_bytes: int = MAX_BYTES) -> Tensor:
     """G = J J', shape (N, N), from blocks of rows of J where the whole J would be larger than ``max_bytes``.
 
@@ -103,15 +130,28 @@ def gram(model: nn.Module, x: Tensor, max_bytes: int = MAX_BYTES) -> Tensor:
         max_bytes: Of the rows of J that are held at once. The rows of two examples are the least that is possible.
 
     Raises:
-        ValueError: max_bytes is not positive.
+        TypeError: x holds no floating-point numbers.
+        ValueError: max_bytes is not positive, or x is not finite or not what the model takes.
 
     Chapter: ``book/natural_gradient.ipynb``.
     """
     return _gram(lambda part: jacobian(model, part).flatten(0, 1), model, x, max_bytes)
 
 
+@typed
 def jacobian_change(model: nn.Module, reference: nn.Module, x: Tensor, max_bytes: int = MAX_BYTES) -> Tensor:
     """|J - J_0|_2, the largest singular value of the change of the Jacobian from ``reference`` to ``model``: scalar.
+
+    Args:
+        model: As in :func:`natural_gradient`.
+        reference: A model with parameters of the same shapes.
+        x: Shape (n, ...).
+        max_bytes: As in :func:`gram`.
+
+    Raises:
+        TypeError: x holds no floating-point numbers.
+        ValueError: the models differ in shape, max_bytes is not positive, or x is not finite, too large or not what
+            the models take.
 
     Source: arXiv 1905.10961, condition 2. Chapter: ``book/natural_gradient.ipynb``.
     """
@@ -120,9 +160,15 @@ def jacobian_change(model: nn.Module, reference: nn.Module, x: Tensor, max_bytes
         raise ValueError(f"reference must have the parameters of model, {sizes}: got {others}")
 
     def difference(part: Tensor) -> Tensor:
-        return (jacobian(model, part) - jacobian(reference, part)).flatten(0, 1)
+        J, J_0 = jacobian(model, part), jacobian(reference, part)
+        if J.shape != J_0.shape:
+            raise ValueError(f"reference must have the {J.shape[1]} outputs of model: got {J_0.shape[1]}")
+        return (J - J_0).flatten(0, 1)
 
-    return spectral_norm(_gram(difference, model, x, max_bytes))
+    D = _gram(difference, model, x, max_bytes)
+    if not bool(D.isfinite().all()):
+        raise ValueError("x is too large: the Gram matrix of the Jacobian's change at x is not finite")
+    return spectral_norm(D)
 
 
 def spectral_norm(D: Tensor) -> Tensor:
@@ -134,9 +180,12 @@ def _gram(rows: Callable[[Tensor], Tensor], model: nn.Module, x: Tensor, max_byt
     """M M' of a matrix whose rows (b C, P) for b examples ``rows`` computes."""
     whole(1, max_bytes=max_bytes)
     real("n ...", x=x)
-    with torch.no_grad():
-        outputs = model(x[:1]).numel()
+    one_by_one(model)
+    with torch.no_grad(), measuring(model), passing(x=x):
+        outputs = predictions(model(x[:1]), None).numel()
     each = outputs * sum(p.numel() * p.element_size() for p in model.parameters())
+    if each == 0:
+        raise ValueError("model must have parameters: its Jacobian has no column")
     if len(x) * each <= max_bytes:
         M = rows(x)
         return M @ M.T

@@ -9,11 +9,12 @@ import math
 import torch
 from torch import Tensor
 
-from nnlib.arguments import real, whole, within
+from nnlib.arguments import real, typed, whole, within
 from nnlib.cholesky import cholesky
 from nnlib.natural_gradient.two_layer import infinite_gram
 
 
+@typed
 def complexity(G: Tensor, y: Tensor) -> float:
     """sqrt(y' G^-1 y / n), the part of the bound on the test loss that depends on the labels.
 
@@ -24,16 +25,23 @@ def complexity(G: Tensor, y: Tensor) -> float:
         y: Targets, shape (n,).
 
     Raises:
-        ValueError: the shapes do not fit, or G is not positive definite.
+        TypeError: one of them holds no floating-point numbers.
+        ValueError: the shapes do not fit, numbers are not finite, or G is not symmetric and positive definite.
 
     Source: arXiv 1901.08584, generalisation. Chapter: ``book/natural_gradient.ipynb``.
 
     >>> complexity(torch.eye(4), torch.ones(4))
     1.0
     """
-    return float((y @ _solve(G, y) / len(y)).sqrt())
+    real("n n", real("n", y=y), G=G)
+    if not torch.allclose(G, G.mT, rtol=1e-4, atol=float(1e-6 * G.abs().max())):
+        raise ValueError(f"G must be symmetric: its entries differ from their mirror images by {(G - G.mT).max():g}")
+    L = cholesky(G, "G must be positive definite: two inputs may be parallel")
+    # |L^-1 y| sqrt(1/n): no difference of large numbers
+    return float(torch.linalg.solve_triangular(L, y[:, None], upper=False).norm() / math.sqrt(len(y)))
 
 
+@typed
 def interpolate(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """What the infinitely wide network, 0 at the start and trained until it fits y on x, says about z: shape (k,).
 
@@ -45,16 +53,21 @@ def interpolate(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         z: New inputs, shape (k, d).
 
     Raises:
-        ValueError: the shapes do not fit, or two training inputs are parallel.
+        TypeError: one of them holds no floating-point numbers.
+        ValueError: the shapes do not fit, numbers are not finite, a row is zero, or two training inputs are parallel.
 
     Source: arXiv 1901.08584, generalisation. Chapter: ``book/natural_gradient.ipynb``.
 
     >>> interpolate(torch.eye(2), torch.tensor([1.0, -1.0]), torch.eye(2))
     tensor([ 1., -1.])
     """
-    return infinite_gram(z, x) @ _solve(infinite_gram(x), y)
+    sizes = real("n d", x=x)
+    real("k d", sizes | real("n", sizes, y=y), z=z)
+    L = cholesky(infinite_gram(x), "x must have no two parallel rows: its Gram matrix is not positive definite")
+    return infinite_gram(z, x) @ torch.cholesky_solve(y[:, None], L)[:, 0]
 
 
+@typed
 def loss_bound(distance: float, trace: float, n: int, delta: float = 0.05) -> float:
     """A bound on the expected loss of a linearised network that fits its n examples, true with probability 1 - delta.
 
@@ -90,13 +103,5 @@ def loss_bound(distance: float, trace: float, n: int, delta: float = 0.05) -> fl
     whole(1, n=n)
     within("(0, 1)", delta=delta)
     B = max(1, math.ceil(distance))
-    return 2 * B * math.sqrt(trace) / n + 3 * math.sqrt(math.log(2 * B * (B + 1) / delta) / (2 * n))
-
-
-def _solve(G: Tensor, y: Tensor) -> Tensor:
-    """G^-1 y of a positive definite G, shape (n,)."""
-    real("n", y=y)
-    if G.shape != (len(y), len(y)):
-        raise ValueError(f"G must have a row and a column for each of the {len(y)} targets: got {tuple(G.shape)}")
-    L = cholesky(G, "G must be positive definite: two inputs may be parallel")
-    return torch.cholesky_solve(y[:, None], L)[:, 0]
+    log = math.log(2) + math.log(B) + math.log(B + 1) - math.log(delta)  # of 2 B (B + 1) / delta, which may overflow
+    return 2 * float(B) * math.sqrt(trace) / n + 3 * math.sqrt(log / (2 * n))

@@ -6,7 +6,10 @@ Paper: arXiv 1905.10961, K-FAC. Chapter: ``book/natural_gradient.ipynb``.
 import torch
 from torch import Tensor
 
+from nnlib.arguments import shown, typed
 
+
+@typed
 def leverage_scores(x: Tensor) -> Tensor:
     """l_i = x_i' (X'X)^+ x_i, in [0, 1], with sum l_i = rank(X): shape (n,).
 
@@ -23,31 +26,30 @@ def leverage_scores(x: Tensor) -> Tensor:
     >>> leverage_scores(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
     tensor([1.0000, 0.5000, 0.5000])
     """
-    return column_space(x).square().sum(1).clamp(max=1)
+    return column_space(x=x).square().sum(1).clamp(max=1)
 
 
-def column_space(a: Tensor) -> Tensor:
+def column_space(**named: Tensor) -> Tensor:
     """An orthonormal basis U of the column space of A (n, k), shape (n, rank): A (A'A)^+ A' = U U'.
 
     By singular values of A itself: those of A A' are squares, which lose half of the digits where rows are nearly
     parallel. The rank counts those above max(n, k) eps times the largest.
+
+    Args:
+        named: A by the name of the argument that it was.
     """
+    ((name, a),) = named.items()
     if a.ndim != 2 or not a.is_floating_point():
-        raise ValueError(f"expected a matrix of numbers, one example a row: got {a.dtype} of shape {tuple(a.shape)}")
+        raise ValueError(f"{name} must be a matrix of real numbers, one example a row: got {shown(a)}")
     if not bool(a.isfinite().all()):
-        raise ValueError("expected a finite matrix: got NaN or infinity")
+        raise ValueError(f"{name} must hold finite numbers: got NaN or infinity")
     tall = a if len(a) > a.shape[1] else torch.linalg.qr(a.mT, mode="r").R.mT  # the same U, from (n, n)
     U, s, _ = torch.linalg.svd(tall, full_matrices=False)
     floor = max(a.shape) * torch.finfo(a.dtype).eps * s[:1]
     return U[:, s > floor]
 
 
-def projection(a: Tensor) -> Tensor:
-    """A (A'A)^+ A', the orthogonal projection onto the column space of A (n, k): shape (n, n)."""
-    U = column_space(a)
-    return U @ U.mT
-
-
+@typed
 def kfac_operator(x: Tensor, features: Tensor) -> Tensor:
     """J F^+ J' of the Kronecker-factored F = (S'S) (x) (X'X): what one step with lr 1 takes off the residuals.
 
@@ -61,8 +63,12 @@ def kfac_operator(x: Tensor, features: Tensor) -> Tensor:
     Returns:
         Shape (n, n).
 
+    Raises:
+        ValueError: one is no finite matrix, or they have not as many rows.
+
     Source: arXiv 1905.10961, K-FAC. Chapter: ``book/natural_gradient.ipynb``.
     """
-    if len(x) != len(features):
-        raise ValueError(f"x and features must have a row for each example: got {len(x)} and {len(features)}")
-    return projection(x) * projection(features)
+    U, V = column_space(x=x), column_space(features=features)
+    if len(U) != len(V):
+        raise ValueError(f"x and features must have a row for each example: got {len(U)} and {len(V)}")
+    return (U @ U.mT) * (V @ V.mT)

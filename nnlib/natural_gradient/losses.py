@@ -4,15 +4,18 @@ A loss is a sum over examples of l(u_i, y_i) with mu <= l'' <= L. Paper: arXiv 1
 Chapter: ``book/natural_gradient.ipynb``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from nnlib.arguments import within
+from nnlib.arguments import function, typed, within
 
 
+@typed
 @dataclass(frozen=True)
 class Loss:
     """A loss of outputs u and targets y, shape (n,) each, and its derivatives by each u_i.
@@ -23,6 +26,10 @@ class Loss:
         minimiser: The u_i with slope 0, shape (n,).
         mu: Strong convexity, > 0.
         smoothness: L, at least mu.
+
+    Raises:
+        TypeError: one of the three is no function.
+        ValueError: a number out of its range.
     """
 
     slope: Callable[[Tensor, Tensor], Tensor]
@@ -30,6 +37,11 @@ class Loss:
     minimiser: Callable[[Tensor], Tensor]
     mu: float
     smoothness: float
+
+    def __post_init__(self):
+        function(slope=self.slope, curvature=self.curvature, minimiser=self.minimiser)
+        within("(0, inf)", mu=self.mu)
+        within(f"[{self.mu}, inf)", smoothness=self.smoothness)
 
     def contraction(self, lr: float) -> float:
         """What |u - u*|^2 is multiplied by, at most, in a step of gradient descent on the outputs themselves.
@@ -44,8 +56,7 @@ class Loss:
         0.75
         """
         total = self.mu + self.smoothness
-        if not 0 < lr <= 2 / total:
-            raise ValueError(f"the contraction holds for 0 < lr <= {2 / total:.3g}: got {lr}")
+        within(f"(0, {2 / total}]", lr=lr)
         return 1 - 2 * lr * self.mu * self.smoothness / total
 
 
@@ -58,6 +69,7 @@ SQUARED = Loss(
 )
 
 
+@typed
 def logistic(l2: float) -> Loss:
     """log(1 + exp(-y u)) + l2/2 u^2 for targets y = +-1: mu = l2, L = l2 + 1/4.
 
@@ -83,9 +95,9 @@ def logistic(l2: float) -> Loss:
         return l2 + p * (1 - p)
 
     def minimiser(y: Tensor) -> Tensor:
-        u = torch.zeros_like(y)
-        for _ in range(60):  # Newton from 0: the slope is concave in y u > 0, so the steps never overshoot
-            u = u - slope(u, y) / curvature(u, y)
-        return u
+        t = torch.full_like(y, 0.5 / (l2 + 0.25))  # of t = y u, from below: 1/2 - t/4 <= sigmoid(-t) = l2 t
+        for _ in range(20):  # Newton on log(l2 t) - log sigmoid(-t), which is concave: the steps never overshoot
+            t = t - (math.log(l2) + t.log() - logsigmoid(-t)) / (1 / t + torch.sigmoid(t))
+        return y * t
 
     return Loss(slope, curvature, minimiser, mu=l2, smoothness=l2 + 0.25)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nnlib.arguments import one_of, real, whole, within
+from nnlib.arguments import one_of, real, typed, whole, within
 from nnlib.natural_gradient.conditions import stability_constant
 from nnlib.natural_gradient.function_space import solve, spectral_norm
 from nnlib.natural_gradient.kfac import leverage_scores
@@ -31,8 +31,14 @@ class Run(NamedTuple):
     smallest: Tensor
     constant: Tensor
 
+    @typed
     def distance(self, target: Tensor) -> Tensor:
-        """|u - target|_2 over time, shape (T+1,)."""
+        """|u - target|_2 over time, shape (T+1,), from a target of shape (n,).
+
+        Raises:
+            ValueError: a target of another shape, or not finite.
+        """
+        real("n", {"n": self.outputs.shape[1]}, target=target)
         return (self.outputs - target).norm(dim=1)
 
     def detour(self) -> float:
@@ -44,6 +50,7 @@ class Run(NamedTuple):
         return float(steps / (self.outputs[-1] - self.outputs[0]).norm())
 
 
+@typed
 def train(
     net: TwoLayer,
     x: Tensor,
@@ -143,6 +150,7 @@ def direction(
     return S.T @ (v[:, None] * x)  # J' v
 
 
+@typed
 def stable_lr(net: TwoLayer, x: Tensor) -> float:
     """1 / lambda_max(G): half of the largest learning rate with which gradient descent on 1/2 |u - y|^2 is stable.
 
@@ -156,6 +164,7 @@ def stable_lr(net: TwoLayer, x: Tensor) -> float:
     return 1 / largest
 
 
+@typed
 def ideal_run(x: Tensor, u: Tensor, y: Tensor, method: str, lr: float, steps: int) -> Tensor:
     """Outputs of the infinitely wide network, whose Jacobian never changes: u - y is multiplied by I - lr M.
 
@@ -174,23 +183,25 @@ def ideal_run(x: Tensor, u: Tensor, y: Tensor, method: str, lr: float, steps: in
         Shape (T+1, n).
 
     Raises:
-        ValueError: another method, shapes that do not fit, or a number out of its range.
+        ValueError: another method, shapes that do not fit, or a number out of its range; lr is so large that the
+            outputs overflow.
 
     Chapter: ``book/natural_gradient.ipynb``.
     """
     real("n", real("n d", x=x), u=u, y=y)
     within("(0, inf)", lr=lr)
     whole(0, steps=steps)
+    one_of([known for known in METHODS if known != "Gauss-Newton"], method=method)
     if method == "GD":
         G = infinite_gram(x)
         M = G / torch.linalg.eigvalsh(G)[-1]
     elif method == "Natural gradient":
         M = torch.eye(len(x), dtype=x.dtype, device=x.device)
-    elif method == "K-FAC":
-        M = torch.diag(leverage_scores(x))
     else:
-        raise ValueError(f"method must be GD, Natural gradient or K-FAC: got {method!r}")
+        M = torch.diag(leverage_scores(x))
     outputs = [u]
     for _ in range(steps):
         outputs.append(outputs[-1] - lr * M @ (outputs[-1] - y))
+    if not bool(outputs[-1].isfinite().all()):
+        raise ValueError(f"lr is too large for so many steps: the outputs are not finite with lr = {lr:g}")
     return torch.stack(outputs)

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nnlib.arguments import real, whole, within
+from nnlib.arguments import real, seeded, typed, whole, within
 
 
 class TwoLayer(nn.Module):
@@ -23,7 +23,7 @@ class TwoLayer(nn.Module):
         dtype: Of weights and signs.
 
     Raises:
-        ValueError: a size is below 1, or nu is not positive and finite.
+        ValueError: a size is below 1, or nu is not positive and finite, or the seed is negative.
 
     Source: arXiv 1905.10961, two-layer ReLU networks. Chapter: ``book/natural_gradient.ipynb``.
 
@@ -34,6 +34,7 @@ class TwoLayer(nn.Module):
     weight: nn.Parameter  # (m, d)
     sign: Tensor  # (m,)
 
+    @typed
     def __init__(
         self,
         in_features: int,
@@ -47,7 +48,7 @@ class TwoLayer(nn.Module):
         super().__init__()
         whole(1, in_features=in_features, width=width)
         within("(0, inf)", nu=nu)
-        generator = torch.Generator(device="cpu").manual_seed(seed)
+        generator = seeded(seed)
         normal = torch.randn(width, in_features, generator=generator, dtype=torch.float64, device="cpu")
         coin = torch.randint(0, 2, (width,), generator=generator, device="cpu")
         self.weight = nn.Parameter((nu * normal).to(device, dtype or torch.get_default_dtype()))  # (m, d)
@@ -57,17 +58,28 @@ class TwoLayer(nn.Module):
         """Outputs, shape (n, 1), of inputs of shape (n, d)."""
         return (torch.relu(x @ self.weight.T) @ self.sign / math.sqrt(len(self.sign)))[:, None]
 
+    @typed
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """S, the gradients at the pre-activations: S_ir = a_r 1(w_r' x_i >= 0) / sqrt(m), shape (n, m)."""
+        """S, the gradients at the pre-activations: S_ir = a_r 1(w_r' x_i >= 0) / sqrt(m), shape (n, m).
+
+        Raises:
+            ValueError: x is no finite (n, d).
+        """
+        real("n d", {"d": self.weight.shape[1]}, x=x)
         return (x @ self.weight.T >= 0) * self.sign / math.sqrt(len(self.sign))
 
     def gram(self, x: Tensor) -> Tensor:
-        """G = J J' = (X X') o (S S'), shape (n, n), without the n x (m d) matrix J."""
+        """G = J J' = (X X') o (S S'), shape (n, n), without the n x (m d) matrix J.
+
+        Raises:
+            ValueError: x is no finite (n, d).
+        """
         S = self.features(x)
         return (x @ x.T) * (S @ S.T)
 
 
+@typed
 def infinite_gram(x: Tensor, z: Tensor | None = None) -> Tensor:
     """G_inf, the Gram matrix of the network of infinite width: x_i' z_j (pi - angle(x_i, z_j)) / (2 pi).
 
@@ -91,15 +103,19 @@ def infinite_gram(x: Tensor, z: Tensor | None = None) -> Tensor:
     """
     z = x if z is None else z
     real("k d", {"d": real("n d", x=x)["d"]}, z=z)
-    unit_x, unit_z = (_unit(a) for a in (x, z))
+    unit_x, unit_z = x / lengths(x=x), z / lengths(z=z)
     # The angle from its half, by |u - v| and |u + v|: arccos loses half the digits where inputs are nearly parallel.
     apart, together = (torch.cdist(unit_x, v, compute_mode="donot_use_mm_for_euclid_dist") for v in (unit_z, -unit_z))
     angle = 2 * torch.atan2(apart, together)
     return (x @ z.T) * (math.pi - angle) / (2 * math.pi)
 
 
-def _unit(x: Tensor) -> Tensor:
-    length = x.norm(dim=1, keepdim=True)
-    if (length == 0).any():
-        raise ValueError(f"no input may be zero: row {int((length == 0).nonzero()[0, 0])} is")
-    return x / length
+def lengths(**named: Tensor) -> Tensor:
+    """|x_i| of a matrix's rows, shape (n, 1), without squares that overflow; a row of zeros is refused by name."""
+    ((name, x),) = named.items()
+    largest = x.abs().amax(1, keepdim=True)
+    if (largest == 0).any():
+        raise ValueError(
+            f"{name} must have no row of zeros, which has no angle: row {int((largest == 0).nonzero()[0, 0])} is"
+        )
+    return largest * (x / largest).norm(dim=1, keepdim=True)

@@ -152,6 +152,14 @@ def test_the_theorem_holds_on_a_relu_network_where_the_certificate_reaches():
     assert run.constant.max() <= C
 
 
+def test_no_radius_is_too_large_for_a_change_of_all_inputs_and_units_do_not_matter():
+    """|J - J_0|_F <= |X|_F for every W. Breaks, in units of 1e25, where squares overflow in single precision."""
+    net, x = TwoLayer(4, 8), X.float()
+    most = float(x.norm())
+    assert certified_radius(net, x, 1.001 * most) == math.inf > certified_radius(net, x, 0.999 * most)
+    assert certified_radius(net, 1e25 * x, 1e25 * 0.3) == pytest.approx(certified_radius(net, x, 0.3), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -165,7 +173,7 @@ def test_the_theorem_holds_on_a_relu_network_where_the_certificate_reaches():
         (lambda: largest_lr(-0.1), "constant must be a number in"),
         (lambda: largest_lr(float("nan")), "constant must be a number in"),
         (lambda: certified_radius(TwoLayer(4, 8), X.float(), 0.0), "change must be a number in"),
-        (lambda: certified_radius(TwoLayer(4, 8), 0 * X.float(), 0.1), "no input may be zero"),
+        (lambda: certified_radius(TwoLayer(4, 8), 0 * X.float(), 0.1), "x must have no row of zeros"),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -145,9 +145,9 @@ def test_tensors_are_made_on_the_device_of_the_inputs():
         ({"damping": -1.0}, "damping must be a number in"),
         ({"damping": float("nan")}, "damping must be a number in"),
         ({"curvature": torch.zeros(7, 3)}, "curvature must be positive: got 0"),
-        ({"curvature": torch.ones(7)}, "curvature must have a number for each of the 21 outputs"),
-        ({"slope": torch.ones(7)}, "slope must have a number for each of the 21 outputs"),
-        ({"slope": torch.ones(3, 7)}, "slope must have a number for each of the 21 outputs"),
+        ({"curvature": torch.ones(7)}, r"curvature must have shape \(n, C\), where n = 7, C = 3"),
+        ({"slope": torch.ones(7)}, r"slope must have shape \(n, C\), where n = 7, C = 3"),
+        ({"slope": torch.ones(3, 7)}, r"slope must have shape \(n, C\), where n = 7, C = 3"),
         ({"max_bytes": 0}, "max_bytes must be a whole number"),
     ],
 )

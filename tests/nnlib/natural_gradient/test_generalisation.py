@@ -100,7 +100,7 @@ def test_bound_says_something_for_an_easy_pair_of_digits_and_holds_there():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: complexity(torch.eye(3), torch.ones(4)), "a row and a column for each of the 4 targets"),
+        (lambda: complexity(torch.eye(3), torch.ones(4)), r"G must have shape \(n, n\), where n = 4"),
         (lambda: complexity(torch.ones(2, 2), torch.ones(2)), "positive definite: two inputs may be parallel"),
         (lambda: loss_bound(-1.0, 1.0, 10), "distance must be a number in"),
         (lambda: loss_bound(1.0, 1.0, 10, 0.0), "delta must be a number in"),

@@ -119,7 +119,7 @@ def test_kfac_is_the_natural_gradient_in_function_space_where_inputs_are_indepen
 
 
 def test_bad_shapes_are_refused():
-    with pytest.raises(ValueError, match="expected a matrix"):
+    with pytest.raises(ValueError, match="x must be a matrix"):
         leverage_scores(torch.ones(3))
     with pytest.raises(ValueError, match="a row for each example: got 12 and 3"):
         kfac_operator(X, torch.ones(3, 2))
@@ -174,5 +174,5 @@ def test_leverage_scores_at_the_ends(x, expected):
 
 @pytest.mark.parametrize("x", [torch.full((3, 2), float("nan")), torch.ones(3, 2) / 0, torch.ones(3, 2).long()])
 def test_no_leverage_of_what_is_not_finite_or_no_number(x):
-    with pytest.raises(ValueError, match=r"expected a (finite )?matrix"):
+    with pytest.raises(ValueError, match=r"x must (be a matrix of real|hold finite) numbers"):
         leverage_scores(x)

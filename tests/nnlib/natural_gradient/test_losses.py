@@ -97,5 +97,13 @@ def test_gauss_newton_is_the_natural_gradient_for_the_squared_error():
 def test_numbers_out_of_their_range_are_refused():
     with pytest.raises(ValueError, match="l2 must be a number in"):
         logistic(0.0)
-    with pytest.raises(ValueError, match="0 < lr <= 1"):
+    with pytest.raises(ValueError, match=r"lr must be a number in \(0, 1.0\]: got 1.5"):
         SQUARED.contraction(1.5)
+
+
+@pytest.mark.parametrize("l2", [1e-300, 1e-30, 1e-3, 0.25, 10.0, 1e6, 1e300])
+def test_the_minimiser_balances_both_terms_however_weak_the_second_is(l2):
+    """l2 t = sigmoid(-t) for t = y u. Breaks if Newton's steps end on the way, where t is large."""
+    y = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    t = y * logistic(l2).minimiser(y)
+    torch.testing.assert_close(l2 * t, torch.sigmoid(-t), rtol=1e-12, atol=0)

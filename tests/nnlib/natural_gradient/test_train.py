@@ -168,6 +168,6 @@ def test_bad_input_is_refused_and_nothing_changes(options, message):
 
 
 def test_there_is_no_ideal_of_an_unknown_method():
-    with pytest.raises(ValueError, match="method must be GD, Natural gradient or K-FAC: got 'Gauss-Newton'"):
+    with pytest.raises(ValueError, match="method must be one of GD, Natural gradient, K-FAC: got 'Gauss-Newton'"):
         ideal_run(X, Y, Y, "Gauss-Newton", 0.1, 1)
     assert set(METHODS) == {"GD", "Natural gradient", "Gauss-Newton", "K-FAC"}
