@@ -31,6 +31,7 @@ class Between(NamedTuple):
     S: Tensor
 
 
+@typed
 @dataclass(frozen=True)
 class Chain:
     """A Fisher matrix whose layers are a Markov chain: Kronecker blocks of each layer, and of each two neighbours.
@@ -40,12 +41,20 @@ class Chain:
         blocks: Of each layer.
         between: From each layer to the next, one fewer.
 
+    Raises:
+        ValueError: for other numbers of them.
+
     Source: arXiv 1503.05671, section 4.3. Chapter: ``book/curvature.ipynb``.
     """
 
     names: tuple[str, ...]
     blocks: tuple[Kronecker, ...]
     between: tuple[Between, ...]
+
+    def __post_init__(self):
+        if not len(self.names) == len(self.blocks) == len(self.between) + 1:
+            counts = f"{len(self.names)}, {len(self.blocks)} and {len(self.between)}"
+            raise ValueError(f"names, blocks and between must be n, n and n - 1 in number, n at least 1: got {counts}")
 
     def damped(self, damping: float) -> "Chain":
         """The same with factored damping of every layer's block (:meth:`Kronecker.damped`), also where blocks of

@@ -64,12 +64,13 @@ def step_sizes(
         return predictions(functional_call(model, at, (x,)), None)
 
     moved = []
-    with measuring(model), passing(x=x):
+    with measuring(model):
         x = ordinary(x)
         for direction in directions:
             pieces = direction.split([shape.numel() for shape in shapes.values()])
             tangent = {n: piece.view(shapes[n]).to(parameters[n]) for n, piece in zip(shapes, pieces, strict=True)}
-            f, change, *_ = jvp(outputs, (parameters,), (tangent,))  # (B, C), J d
+            with passing(x=x):
+                f, change, *_ = jvp(outputs, (parameters,), (tangent,))  # (B, C), J d
             moved.append(change)
     vectors = output_vectors(f, "exact", likelihood, None, None)  # (K, B, C), sum_k v_k v_k' = H_f
     along = torch.einsum("kbc,dbc->dkb", vectors, torch.stack(moved).to(vectors)).flatten(1).to(directions)  # (k, K B)

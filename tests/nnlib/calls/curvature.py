@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from nnlib.curvature import Kronecker, Tridiagonal, chain, factors
+from nnlib.curvature import Kronecker, chain, factors
 from nnlib.models import MLP
 
 F64 = torch.float64
@@ -12,6 +12,8 @@ X = torch.linspace(-1, 1, 12, dtype=F64).view(4, 3).sin()
 Y = torch.tensor([0, 1, 1, 0])
 A = torch.eye(4, dtype=F64) + 0.2
 S = torch.tensor([[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]], dtype=F64)
+
+DIRECTIONS = torch.linspace(-1, 1, 52, dtype=F64).sin().view(2, 26)  # (k, P)
 
 
 def mlp() -> nn.Module:
@@ -24,10 +26,6 @@ def inputs() -> dict:
 
 def block() -> Kronecker:
     return Kronecker(A, S)
-
-
-def tridiagonal() -> Tridiagonal:
-    return chain(mlp(), X).damped(0.1).inverse()
 
 
 STATISTICS = {"fisher": "empirical", "likelihood": "categorical", "y": Y, "seed": 0, "batch_size": 3}
@@ -46,14 +44,19 @@ CALLS = {
     "kfac_norm": inputs,
     "dense_fisher": lambda: inputs() | {"likelihood": "categorical", "y": Y},
     "dense_gauss_newton": inputs,
-    "chain": lambda: inputs() | {"fisher": "sampled", "likelihood": "categorical", "seed": 0, "layers": ["layers.1"]},
-    "Chain.damped": lambda: {"self": chain(mlp(), X), "damping": 0.1},
-    "Tridiagonal.solve": lambda: {"self": tridiagonal(), "V": {"layers.1": A, "layers.3": torch.ones(2, 5, dtype=F64)}},
-    "step_sizes": lambda: inputs() | {
-        "gradient": torch.linspace(-1, 1, 26, dtype=F64), "directions": torch.eye(26, dtype=F64)[:2], "damping": 0.1,
-        "likelihood": "gaussian",
-    },
     "dense_hessian": lambda: inputs() | {"y": Y, "loss": cross_entropy},
+    "chain": lambda: inputs() | {
+        "fisher": "exact", "likelihood": "bernoulli", "seed": 0, "layers": ["layers.1", "layers.3"],
+    },
+    "Chain": lambda: vars(chain(mlp(), X)),
+    "Chain.damped": lambda: {"self": chain(mlp(), X), "damping": 0.1},
+    "Tridiagonal.solve": lambda: {
+        "self": chain(mlp(), X).damped(0.1).inverse(),
+        "V": {name: block.S @ torch.ones(block.shape, dtype=F64) for name, block in factors(mlp(), X).items()},
+    },
+    "step_sizes": lambda: inputs() | {
+        "gradient": DIRECTIONS[0], "directions": DIRECTIONS, "damping": 0.1, "likelihood": "categorical",
+    },
     "KFAC": lambda: {
         "model": mlp(), "lr": 0.1, "damping": 0.1, "layers": ["layers.1", "layers.3"], "exclude": [],
         "output": lambda f: f, "fisher": "exact", "likelihood": "categorical", "inverse": "ekfac", "momentum": 0.9,
@@ -63,8 +66,7 @@ CALLS = {
 }  # fmt: skip
 # Made in every step of K-FAC: their matrices are looked at when they are decomposed.
 ELSEWHERE = {name: "tests/nnlib/curvature/test_kronecker.py" for name in ("Kronecker", "Cholesky", "Eigenbasis")}
-# Made by `chain` and `Chain.inverse`.
-ELSEWHERE |= {name: "tests/nnlib/curvature/test_chain.py" for name in ("Chain", "Tridiagonal")}
+ELSEWHERE["Tridiagonal"] = "tests/nnlib/curvature/test_chain.py"  # made by Chain.inverse alone
 ORACLES = {
     "Eigenbasis.logdet": lambda self, damping: torch.logdet(self.dense() + damping * torch.eye(12, dtype=F64)),
 }
