@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnlib.arguments import one_of, typed
+from nnlib.arguments import one_of, typed, within
 from nnlib.curvature import Eigenbasis
 from nnlib.noisy_ekfac.kronecker import KroneckerPosterior
 from nnlib.noisy_ekfac.statistics import Statistics
@@ -27,20 +27,29 @@ class EigenvalueCorrected(KroneckerPosterior):
     Args:
         on_basis_change: What becomes of R in a new basis. ``project``: the diagonal of the old matrix in it;
             ``reset``: K-FAC's products of eigenvalues; ``keep``: the old numbers, whatever they now belong to.
+        scale_decay: Of the running average R, in [0, 1): the paper's 1 - omega. ``decay`` is that of the factors, and
+            of R too where this is None.
+
+    Raises:
+        ValueError: for another ``on_basis_change``, or a decay out of range.
 
     Source: arXiv 1811.12565, section 4, algorithm 1. Chapter: ``book/noisy_ekfac.ipynb``.
     """
 
     on_basis_change: str = "project"
+    scale_decay: float | None = None
 
     def start(self) -> None:
         one_of(ON_BASIS_CHANGE, on_basis_change=self.on_basis_change)
+        if self.scale_decay is not None:
+            within("[0, 1)", scale_decay=self.scale_decay)
         self.R = torch.ones_like(self.mean)
         super().start()
 
     def observe(self, statistics: Statistics) -> None:
         super().observe(statistics)
-        self.R = statistics.squares(self.basis).lerp(self.R, self.decay)
+        decay = self.decay if self.scale_decay is None else self.scale_decay
+        self.R = statistics.squares(self.basis).lerp(self.R, decay)
 
     def damped(self, damping: float) -> tuple[Eigenbasis, Tensor]:
         return self.basis, self.R + damping

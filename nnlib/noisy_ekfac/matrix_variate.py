@@ -5,6 +5,7 @@ Paper: arXiv 1712.02390. Chapter: ``book/noisy_ekfac.ipynb``.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from nnlib.arguments import one_of, typed
@@ -35,7 +36,27 @@ class MatrixVariate(KroneckerPosterior):
     def damped(self, damping: float) -> tuple[Eigenbasis, Tensor]:
         if self.damping_kind == "exact":
             return self.basis, self.products() + damping
-        # pi^2 = mean eigenvalue of A over that of S: the larger factor gets the larger damping.
-        pi = ((self.a.mean(-1) + 1e-8) / (self.s.mean(-1) + 1e-8)).sqrt()[..., None]
-        a, s = self.a + pi * damping**0.5, self.s + damping**0.5 / pi
-        return self.basis, s[..., :, None] * a[..., None, :]
+        return self.basis, split_damping(self.a, self.s, damping)
+
+
+def split_damping(a: Tensor, s: Tensor, damping: float) -> Tensor:
+    """(s + sqrt(d)/pi) (a + pi sqrt(d)), the eigenvalues of a Kronecker product whose factors are damped.
+
+    Multiplied out it is s a + d + sqrt(d) (a/pi + pi s): more than exact damping, s a + d, gives. pi^2 is the mean
+    eigenvalue of A over that of S, so the larger factor gets the larger damping; it makes the sum of the excess least.
+
+    Args:
+        a: Eigenvalues of A, (..., in), not negative.
+        s: Eigenvalues of S, (..., out), not negative.
+        damping: d, not negative.
+
+    Returns:
+        (..., out, in).
+
+    Source: arXiv 1712.02390, section 3.3; Martens and Grosse, arXiv 1503.05671, section 6.3.
+
+    >>> split_damping(torch.tensor([4.0, 0.0]), torch.tensor([1.0]), 1.0)  # pi is sqrt(2)
+    tensor([[9.2426, 2.4142]])
+    """
+    pi = ((a.mean(-1) + 1e-8) / (s.mean(-1) + 1e-8)).sqrt()[..., None]
+    return (s + damping**0.5 / pi)[..., :, None] * (a + pi * damping**0.5)[..., None, :]

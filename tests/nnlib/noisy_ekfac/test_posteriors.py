@@ -5,6 +5,7 @@ import torch
 
 from nnlib.bayes import LinearGaussian, mean_field_kl
 from nnlib.noisy_ekfac import METHODS, Diagonal, EigenvalueCorrected, Locations, MatrixVariate, MeanField, Rows
+from nnlib.noisy_ekfac.matrix_variate import split_damping
 from tests.oracles import noisy_ekfac as oracle
 
 N, ETA, TAU = 50, 0.7, 0.5
@@ -283,3 +284,26 @@ def test_the_basis_is_renewed_when_it_is_due(every, expected):
     q = MatrixVariate(draw(3, 4, seed=5), n_data=N, decay=0.0, update_basis_every=every)
     q.observe(Rows(*correlated()))
     torch.testing.assert_close(q.basis.dense(), oracle.factors(*correlated()) if expected else torch.eye(12).double())
+
+
+def test_r_forgets_at_a_rate_of_its_own_where_one_is_given():
+    """Breaks if the paper's omega is not used, or moves the factors too."""
+    x, ds = correlated()
+    for given, expected in ((None, 0.9), (0.25, 0.25)):
+        q = EigenvalueCorrected(draw(3, 4, seed=5), N, decay=0.9, scale_decay=given, update_basis_every=9)
+        q.observe(Rows(x, ds))
+        torch.testing.assert_close(q.R, expected + (1 - expected) * Rows(x, ds).squares(q.basis))
+        torch.testing.assert_close(q.A, 0.9 * torch.eye(4).double() + 0.1 * x.T @ x / len(x))
+    with pytest.raises(ValueError, match="scale_decay must be"):
+        EigenvalueCorrected(draw(3, 4, seed=5), N, scale_decay=1.0)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.1, 2.0])
+def test_no_other_split_of_the_damping_has_a_smaller_excess(share):
+    """The sum over all directions of (s + r/p)(a + r p) - s a - r^2 at p = pi share. Breaks if pi is upside down."""
+    a, s, d = torch.tensor([5.0, 1.0, 0.0]).double(), torch.tensor([0.3, 0.1]).double(), 0.04
+    pi = (a.mean() / s.mean()).sqrt()
+    least = (split_damping(a, s, d) - s[:, None] * a - d).sum()
+    other = (s[:, None] + d**0.5 / (pi * share)) * (a + d**0.5 * pi * share) - s[:, None] * a - d
+    torch.testing.assert_close(least, d**0.5 * (2 * a.sum() / pi + 3 * pi * s.sum()))
+    assert least < other.sum() - 1e-4
