@@ -15,7 +15,7 @@ from nnlib.models import MLP, VGG, ResNet, SmallCNN
 from nnlib.training import Dataset, Split
 from nnlib.weight_decay.optimizers import FISHER
 from tenpapers.data import load, remember
-from tenpapers.weight_decay.augment import Augmented
+from tenpapers.data.augment import Augmented
 
 NETWORKS = ("VGG16", "ResNet32")  # the paper's; the latter 4 times as wide as the original
 

@@ -6,8 +6,8 @@ import torch
 
 from nnlib.models import VGG, ResNet
 from nnlib.weight_decay import METHODS
+from tenpapers.data.augment import Augmented
 from tenpapers.weight_decay import claims, runs, workloads
-from tenpapers.weight_decay.augment import Augmented
 from tenpapers.weight_decay.measure import MEASURED, measure
 from tenpapers.weight_decay.workloads import NETWORKS, PAPER, build, prepared
 from tests.tenpapers.weight_decay.noise import noise

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nnlib.weight_decay import make_optimizer
-from tenpapers.weight_decay.augment import Augmented, crop_and_flip
+from tenpapers.data.augment import Augmented, crop_and_flip
 from tenpapers.weight_decay.measure import train
 from tenpapers.weight_decay.workloads import standardise
 from tests.oracles import weight_decay as oracle

@@ -1,6 +1,7 @@
-"""Images are shifted and mirrored at random, on the tensors: the augmentation of the paper's CIFAR-10 runs.
+"""Images are shifted and mirrored at random, on the tensors: the usual augmentation of CIFAR-10 runs.
 
-Paper: arXiv 1810.12281, section 3. Chapter: ``book/weight_decay.ipynb``.
+Papers: arXiv 1810.12281, section 3; 1811.12565, section 5.2. Chapters: ``book/weight_decay.ipynb``,
+``book/noisy_ekfac.ipynb``.
 """
 
 import torch
@@ -22,7 +23,7 @@ class Augmented(nn.Module):
     Raises:
         ValueError: for negative ``pad``.
 
-    Source: arXiv 1810.12281, section 3. Chapter: ``book/weight_decay.ipynb``.
+    Source: arXiv 1810.12281, section 3. Chapters: ``book/weight_decay.ipynb``, ``book/noisy_ekfac.ipynb``.
 
     >>> model = Augmented(nn.Flatten()).eval()
     >>> torch.equal(model(torch.ones(2, 1, 4, 4)), torch.ones(2, 16))
