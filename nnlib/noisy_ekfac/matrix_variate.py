@@ -5,7 +5,6 @@ Paper: arXiv 1712.02390. Chapter: ``book/noisy_ekfac.ipynb``.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from nnlib.arguments import one_of, typed
@@ -55,6 +54,7 @@ def split_damping(a: Tensor, s: Tensor, damping: float) -> Tensor:
 
     Source: arXiv 1712.02390, section 3.3; Martens and Grosse, arXiv 1503.05671, section 6.3.
 
+    >>> import torch
     >>> split_damping(torch.tensor([4.0, 0.0]), torch.tensor([1.0]), 1.0)  # pi is sqrt(2)
     tensor([[9.2426, 2.4142]])
     """

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from nnlib.bayes import LinearGaussian, mean_field_kl
 from nnlib.noisy_ekfac import METHODS, Diagonal, EigenvalueCorrected, Locations, MatrixVariate, MeanField, Rows
@@ -307,3 +308,26 @@ def test_no_other_split_of_the_damping_has_a_smaller_excess(share):
     other = (s[:, None] + d**0.5 / (pi * share)) * (a + d**0.5 * pi * share) - s[:, None] * a - d
     torch.testing.assert_close(least, d**0.5 * (2 * a.sum() / pi + 3 * pi * s.sum()))
     assert least < other.sum() - 1e-4
+
+
+@pytest.mark.parametrize("beta", [0.05, 1.0])
+def test_the_running_average_is_the_natural_gradient_in_the_precision(beta):
+    """Sigma^-1 moves by -2 beta dL/dSigma. Breaks if R or the factors move at another rate, or the prior is counted."""
+    exact = LinearGaussian(draw(N, 4), draw(N, seed=1), 0.4, ETA)
+    q = EigenvalueCorrected(draw(1, 4, seed=2), N, ETA, decay=1 - beta)
+    before = q.covariance().requires_grad_()
+    (slope,) = torch.autograd.grad(exact.elbo(q.mean[0], before), before)
+    q.observe(Rows(exact.X, torch.full((N, 1), 0.4**-0.5, dtype=torch.float64)))
+    expected = torch.linalg.inv(before.detach()) - beta * (slope + slope.T)
+    torch.testing.assert_close(torch.linalg.inv(q.covariance()), expected)
+
+
+def test_the_correction_costs_two_rotations_and_one_product_of_matrices():
+    """Of B examples, 2 B (in^2 + out^2 + in out) operations. Breaks if gradients of examples are made one by one."""
+    (x, ds), counted = correlated(), {}
+    for kind in (MatrixVariate, EigenvalueCorrected):
+        q = kind(draw(3, 4, seed=5), N, decay=0.9, update_basis_every=2)
+        with FlopCounterMode(display=False) as counter:
+            q.observe(Rows(x, ds))
+        counted[kind] = counter.get_total_flops()
+    assert counted[EigenvalueCorrected] - counted[MatrixVariate] == 2 * len(x) * (4**2 + 3**2 + 4 * 3)

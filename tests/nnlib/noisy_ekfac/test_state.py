@@ -276,7 +276,7 @@ class Unknown(Gaussian):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda m: NoisyEKFAC(m, 5, 0.1, damping_kind="exact"), TypeError, "on_basis_change, scale_decay, update_basis_every: got"),
+        (lambda m: NoisyEKFAC(m, 5, 0.1, damping_kind="exact"), TypeError, "scale_decay, update_basis_every: got"),
         (lambda m: NoisyKFAC(m, 5, 0.1, damping_kind="exact"), TypeError, "takes factored_damping"),
         (lambda m: NoisyKFAC(m, 5, 0.1, on_basis_change="keep"), TypeError, "got on_basis_change"),
         (lambda m: NoisyAdam(m, 5, 0.1, update_basis_every=3), TypeError, "takes no options: got update_basis_every"),
