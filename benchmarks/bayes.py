@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from nnlib.models import MLP
 from nnlib.noisy_ekfac import OPTIMIZERS
-from tenpapers.noisy_ekfac.measure import regress
+from tenpapers.noisy_ekfac.regression import regress
 from tenpapers.noisy_ekfac.workloads import KRONECKER
 
 STEPS, ROUNDS = 50, 3

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from nnlib.arguments import whole, within
 from nnlib.bayes import GammaGaussian
-from nnlib.noisy_ekfac import METHODS, Rows
+from nnlib.noisy_ekfac import EigenvalueCorrected, Rows
 from nnlib.noisy_ekfac.natural import FisherPosterior
 from nnlib.noisy_ekfac.posterior import Posterior
+from tenpapers.noisy_ekfac.released import POSTERIORS
 
 DIVERGED = 1e6  # variance of the noise, where targets have variance 1
 
@@ -51,7 +52,7 @@ def start(method: str, sizes: Sequence[int], copies: int, seed: int, like: Tenso
     for n_in, n_out in pairwise(sizes):
         W = 2 * torch.rand(copies, n_out, n_in, generator=generator, dtype=torch.float64, device="cpu") - 1
         W = torch.cat([W * (6 / (n_in + n_out)) ** 0.5, torch.zeros_like(W[..., :1])], -1)
-        layers.append(METHODS[method](W.to(like), **options))
+        layers.append(POSTERIORS[method](W.to(like), **options))
     return layers
 
 
@@ -68,6 +69,7 @@ def train(
     momentum: float = 0.9,
     decay: float = 0.99,
     statistics_every: int = 1,
+    decays_fall: bool = False,
     seed: int = 0,
     **options: Any,
 ) -> tuple[list[Posterior], GammaGaussian]:
@@ -79,7 +81,7 @@ def train(
     Args:
         x: (R, n, d).
         y: (R, n, 1).
-        method: A key of ``METHODS``.
+        method: A key of ``POSTERIORS``.
         epochs: At least 2.
         batch_size: Examples a step, of each split.
         particles: Weight samples a step.
@@ -88,6 +90,7 @@ def train(
         momentum: In [0, 1).
         decay: Of the running averages of Fisher statistics and of the noise.
         statistics_every: Steps between two updates of the statistics.
+        decays_fall: Whether the Fisher statistics, too, move ten times more slowly in the second half, as the paper's.
         seed: Of initialisation, order, weights and targets.
         options: Of the posteriors: ``prior_variance``, ``kl_weight``, ...
 
@@ -98,8 +101,8 @@ def train(
         ValueError: for an unknown method, or numbers out of range.
         ArithmeticError: where training diverges: outputs are not finite, or a thousand times as far off as the mean.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}: got {method!r}")
+    if method not in POSTERIORS:
+        raise ValueError(f"method must be one of {', '.join(POSTERIORS)}: got {method!r}")
     whole(2, epochs=epochs)
     whole(1, batch_size=batch_size, particles=particles, hidden=hidden, statistics_every=statistics_every)
     within("(0, inf)", lr=lr)
@@ -112,6 +115,8 @@ def train(
     generator, step = torch.Generator(x.device).manual_seed(seed), 0
     for epoch in range(epochs):
         rate = lr * (0.1 if epoch >= epochs / 2 else 1.0)
+        if decays_fall and epoch == (epochs + 1) // 2:
+            slow_down(layers)
         for xb, yb in batches(x, y, batch_size, generator):
             noise = [normal((particles, *q.mean.shape), generator, x) for q in layers]
             weights = [q.sample(e) for q, e in zip(layers, noise, strict=True)]
@@ -132,6 +137,14 @@ def train(
         if not head.rate.max().item() / head.shape < DIVERGED:
             raise ArithmeticError(f"{method} diverged in epoch {epoch}: lower lr")
     return layers, head
+
+
+def slow_down(layers: Sequence[Posterior]) -> None:
+    """Divide by ten how far a batch moves the running averages of the Fisher statistics."""
+    for q in layers:
+        q.decay = 0.9 + 0.1 * q.decay
+        if isinstance(q, EigenvalueCorrected) and q.scale_decay is not None:
+            q.scale_decay = 0.9 + 0.1 * q.scale_decay
 
 
 def batches(x: Tensor, y: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

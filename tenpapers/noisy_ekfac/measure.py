@@ -1,12 +1,11 @@
-"""What one run is: train by one method on images or on the splits of a regression set, and measure what it predicts.
+"""What one run on images is: train by one method, and measure what it predicts.
 
-``classify`` and ``regress`` are the cells of the tables; ``covariances`` and ``gap`` say how far the posteriors of two
-weights are from the exact one. Paper: arXiv 1811.12565, section 5. Chapter: ``book/noisy_ekfac.ipynb``.
+``classify`` is a cell of the tables; ``covariances`` and ``gap`` say how far the posteriors of two weights are from the
+exact one. Paper: arXiv 1811.12565, section 5. Chapter: ``book/noisy_ekfac.ipynb``.
 """
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,14 +14,12 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import MultiStepLR
 
 from nnlib import training
-from nnlib.bayes import GammaGaussian, LinearGaussian, classification_metrics, gaussian_kl, regression_metrics
+from nnlib.bayes import LinearGaussian, classification_metrics, gaussian_kl
 from nnlib.curvature import KFAC
 from nnlib.noisy_ekfac import OPTIMIZERS, Diagonal, EigenvalueCorrected, MatrixVariate, Rows
 from nnlib.noisy_ekfac.optimizer import NoisyOptimizer
-from nnlib.noisy_ekfac.posterior import Posterior
 from nnlib.training import Dataset, Split, fit
-from tenpapers.data import load
-from tenpapers.noisy_ekfac.copies import forward, normal, train
+from tenpapers.data.augment import Augmented
 from tenpapers.noisy_ekfac.workloads import BASIS_EVERY, KRONECKER, RATES, WORKLOADS
 
 FISHERS = {"Noisy Adam": Diagonal, "Noisy K-FAC": MatrixVariate, "Noisy EK-FAC": EigenvalueCorrected}
@@ -37,6 +34,8 @@ def classify(
     lr: float | None = None,
     kl_weight: float = 0.1,
     prior_variance: float = 1.0,
+    batch_norm: bool | None = None,
+    augmented: bool = False,
     damping: float = 1e-2,
     kl_clip: float = 1e-2,
     decay: float = 0.95,
@@ -59,6 +58,8 @@ def classify(
         lr: In place of ``RATES``'.
         kl_weight: Factor on the KL term; the paper has 1/2 without augmentation and 1/10 with it.
         prior_variance: Of the weights.
+        batch_norm: Of a VGG, whether its convolutions are followed by it; None for what the workload has.
+        augmented: Whether training images are shifted by up to four pixels and mirrored at random.
         damping: Extrinsic; SGD and Bayes by backprop have none.
         kl_clip: Longest squared step in the metric of the Fisher matrix.
         decay: Of the running averages of Fisher statistics. The paper's 0.99 suits its 60,000 steps; the averages start
@@ -90,7 +91,9 @@ def classify(
     w = WORKLOADS[workload]
     where = training.device(device)
     data = w.data().to(where, getattr(torch, dtype))
-    model = w.build(seed=seed, dtype=getattr(torch, dtype), device=where)
+    normalised = {} if batch_norm is None else {"batch_norm": batch_norm}
+    model = w.build(seed=seed, dtype=getattr(torch, dtype), device=where, **normalised)
+    model = Augmented(model, seed=seed) if augmented else model
     n, lr = len(data.train.y), RATES[method] if lr is None else lr
     epochs = w.epochs if epochs is None else epochs
     steps = epochs * (n // w.batch_size) if steps is None else steps
@@ -174,90 +177,6 @@ def descend(
         splits=(),
         progress=False,
     )
-
-
-def regress(
-    data: str,
-    method: str,
-    splits: Sequence[int] = (0,),
-    *,
-    update_basis_every: int | None = None,
-    damping_kind: str | None = None,
-    on_basis_change: str | None = None,
-    test_particles: int = 100,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-    **settings: Any,
-) -> list[dict[str, Any]]:
-    """Train one network for each split of a regression set and measure it on the split's test part.
-
-    Args:
-        data: Name of a regression set of :func:`tenpapers.data.load`.
-        method: A key of ``METHODS``.
-        splits: Standard splits, trained together.
-        update_basis_every: An option of the posterior, for noisy K-FAC and noisy EK-FAC.
-        damping_kind: An option of the posterior, for noisy K-FAC.
-        on_basis_change: An option of the posterior, for noisy EK-FAC.
-        test_particles: Weight samples for the prediction.
-        seed: Of initialisation, order, weights and targets.
-        dtype: ``float32`` or ``float64``.
-        device: Where to train.
-        settings: Of :func:`tenpapers.noisy_ekfac.copies.train`: ``epochs``, ``lr``, ``kl_weight``, ...
-
-    Returns:
-        A row for each split: ``split``, the metrics of :func:`nnlib.bayes.regression_metrics` on the test part,
-        ``noise`` (standard deviation, in units of the targets), ``kl``, ``cpu_seconds`` of a split, and
-        the options of the posterior, ``damping_kind`` as it was where none was asked for.
-
-    Raises:
-        ValueError: for an unknown method, or numbers out of range.
-        ArithmeticError: where training diverges.
-
-    Source: arXiv 1811.12565, section 5.1. Chapter: ``book/noisy_ekfac.ipynb``.
-
-    >>> row = regress("diabetes", "Noisy EK-FAC", epochs=4, batch_size=50)[0]
-    >>> 40 < row["rmse"] < 80
-    True
-    """
-    begun = time.process_time()
-    if not splits or test_particles < 1:
-        raise ValueError("at least one split and one particle are needed")
-    sets = [load(data, split=split) for split in splits]
-    to = {"device": training.device(device), "dtype": getattr(torch, dtype)}
-    x, y = (torch.stack([getattr(s.train, part) for s in sets]).to(**to) for part in ("x", "y"))
-    asked = {"update_basis_every": update_basis_every, "damping_kind": damping_kind, "on_basis_change": on_basis_change}
-    options = {name: value for name, value in asked.items() if value is not None}
-    layers, head = train(x, y, method, seed=seed, **options, **settings)
-    rows = _predicted(sets, splits, layers, head, test_particles, seed)
-    usual = {"Noisy K-FAC": "factored", "Noisy EK-FAC": "exact"}.get(method)
-    spent = {"cpu_seconds": (time.process_time() - begun) / len(rows)}
-    return [row | spent | asked | {"damping_kind": damping_kind or usual} for row in rows]
-
-
-@torch.no_grad()
-def _predicted(
-    sets: Sequence[Dataset],
-    splits: Sequence[int],
-    layers: Sequence[Posterior],
-    head: GammaGaussian,
-    particles: int,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Metrics of each split's network on its test part, from sampled weights and sampled precisions of the noise."""
-    like = layers[0].mean
-    generator = torch.Generator(like.device).manual_seed(seed + 1)
-    weights = [q.sample(normal((particles, *q.mean.shape), generator, like)) for q in layers]
-    outputs = forward(torch.stack([s.test.x for s in sets]).to(like), weights)[0]  # (P, R, m, 1)
-    precisions = head.precisions(particles, generator)  # (P, R)
-    kl = torch.stack([q.kl() for q in layers]).sum(0)  # (R,)
-    rows = []
-    for r, data in enumerate(sets):
-        scale = data.info["y_scale"]
-        metrics = regression_metrics(outputs[:, r], data.test.y.to(like), precisions[:, r], scale)
-        noise = scale * float((head.rate[r] / head.shape).sqrt())
-        rows.append({"split": splits[r]} | metrics | {"noise": noise, "kl": float(kl[r])})
-    return rows
 
 
 def covariances(correlation: float, n: int, noise: float, prior_variance: float) -> dict[str, Tensor]:

@@ -29,8 +29,9 @@ BASIS_EVERY = 10  # updates of the statistics between two eigendecompositions
 
 # Regression sets and passes over each. The paper has 1,000 of them.
 EPOCHS = {"diabetes": 40, "boston": 60, "concrete": 40, "energy": 60, "wine": 20, "yacht": 160}
-EPOCHS |= {"kin8nm": 10, "power": 10}
-LARGE = ("kin8nm", "power")  # in batches of 100, the others of 10
+EPOCHS |= {"kin8nm": 10, "power": 10, "naval": 10, "protein": 5}
+LARGE = ("kin8nm", "power", "naval", "protein")  # in batches of 100, the others of 10
+SMALL = ("boston", "concrete", "energy", "wine", "yacht")  # of the paper's sets
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ WORKLOADS = {
     "VGG, Fashion-MNIST": Workload(
         partial(VGG, 11, 1, width=1 / 8), lambda: _large(load("fashion_mnist", vendored=True)), 6
     ),
+    "VGG, CIFAR-10": Workload(partial(VGG, 11, 3, width=1 / 8), lambda: load("cifar10"), 10),
     # The paper's: half of VGG16's usual widths, 150 epochs.
     "VGG16, CIFAR-10": Workload(partial(VGG, 16, 3, width=1 / 2), lambda: load("cifar10"), 150, 128, 10),
 }

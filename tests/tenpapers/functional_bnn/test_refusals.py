@@ -3,7 +3,8 @@
 import pytest
 
 from tenpapers.functional_bnn import measure
-from tenpapers.noisy_ekfac import measure as noisy
+from tenpapers.noisy_ekfac.measure import classify
+from tenpapers.noisy_ekfac.regression import regress
 
 REFUSED = {
     "toy": (lambda: measure.extrapolate("foo"), "toy must be one of sine, cubic: got 'foo'"),
@@ -22,14 +23,14 @@ REFUSED = {
         "batch_size must be from 1 to the 398 training points: got 10000",
     ),
     "bandit": (lambda: measure.bandit_run("foo", "uniform", 10), "problem must be one of"),
-    "split": (lambda: noisy.classify("MLP, digits", "SGD", measured_on="foo"), "one of train, validation, test"),
+    "split": (lambda: classify("MLP, digits", "SGD", measured_on="foo"), "one of train, validation, test"),
     "damping": (
-        lambda: noisy.regress("diabetes", "Noisy EK-FAC", damping_kind="factored", epochs=2),
+        lambda: regress("diabetes", "Noisy EK-FAC", damping_kind="factored", epochs=2),
         "unexpected keyword argument 'damping_kind'",
     ),
-    "negative rate": (lambda: noisy.regress("diabetes", "Noisy Adam", lr=-0.01), "lr must be a number in .0, inf"),
+    "negative rate": (lambda: regress("diabetes", "Noisy Adam", lr=-0.01), "lr must be a number in .0, inf"),
     "momentum": (
-        lambda: noisy.regress("diabetes", "Noisy Adam", momentum=-3.0),
+        lambda: regress("diabetes", "Noisy Adam", momentum=-3.0),
         r"momentum must be a number in \[0, 1\)",
     ),
 }
@@ -46,4 +47,4 @@ def test_what_is_not_there_is_refused_by_name(case):
 def test_a_run_that_diverges_says_so():
     """Breaks if only NaN counts: a rate of 100 ends at an error of 1e18, which is finite."""
     with pytest.raises(ArithmeticError, match="Bayes by backprop diverged in epoch"):
-        noisy.regress("diabetes", "Bayes by backprop", lr=1e4, epochs=2, batch_size=50)
+        regress("diabetes", "Bayes by backprop", lr=1e4, epochs=2, batch_size=50)

@@ -48,7 +48,7 @@ def test_the_rate_of_regression_falls_by_ten_at_half(monkeypatch):
             seen.append(lr)
             return super().propose(*args, lr=lr, **options)
 
-    monkeypatch.setitem(METHODS, "Noisy Adam", Spy)
+    monkeypatch.setitem(copies.POSTERIORS, "Noisy Adam", Spy)
     x = torch.ones(1, 4, 2)
     copies.train(x, x[..., :1], "Noisy Adam", lr=0.5, epochs=4, batch_size=4, particles=1)
     assert seen == pytest.approx([0.5] * 4 + [0.05] * 4)  # two layers, one batch an epoch

@@ -1,4 +1,4 @@
-"""What a run trains and measures: on images, and on all splits of a regression set."""
+"""What a run on images trains and measures."""
 
 from dataclasses import replace
 from functools import partial
@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from nnlib.models import MLP, VGG
-from nnlib.noisy_ekfac import METHODS, OPTIMIZERS, NoisyAdam
+from nnlib.noisy_ekfac import OPTIMIZERS, NoisyAdam
 from nnlib.training import Dataset, Split
-from tenpapers.data import load
-from tenpapers.noisy_ekfac import copies, measure
-from tenpapers.noisy_ekfac.measure import classify, regress
+from tenpapers.noisy_ekfac import measure
+from tenpapers.noisy_ekfac.measure import classify
 from tenpapers.noisy_ekfac.workloads import RATES, WORKLOADS
 from tests.devices import same_without_a_default_device
 
@@ -125,35 +124,3 @@ def test_training_follows_its_device():
         return {"metrics": torch.tensor([found["log_likelihood"], found["brier"]], device="cpu")}
 
     same_without_a_default_device(metrics)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_splits_trained_together_learn(method):
-    """Breaks if targets of one split meet inputs of another: the error would be that of the mean, about 77."""
-    rows = regress("diabetes", method, [0, 1, 2], epochs=20, batch_size=20, particles=4)
-    assert len(rows) == 3 and all(row["rmse"] < 68 and 0.7 < row["coverage"] <= 1 for row in rows)
-
-
-def test_noise_of_a_row_is_that_of_the_gamma_posterior():
-    """With all data in a batch and weights that hardly move. Breaks if it counts the examples twice, or the batch."""
-    options = {"lr": 1e-9, "kl_weight": 1e-12, "decay": 0.0, "epochs": 2, "batch_size": 398, "particles": 2}
-    (row,) = regress("diabetes", "Bayes by backprop", [3], dtype="float64", rho_start=-20.0, **options)
-    data = load("diabetes", split=3).to(dtype=torch.float64)
-    layers = [q.mean[None] for q in copies.start("Noisy Adam", [10, 50, 1], 1, 0, data.train.x, n_data=398)]
-    error = copies.forward(data.train.x[None], layers)[0][0, 0] - data.train.y
-    variance = (6 + error.square().sum() / 2) / (6 + 398 / 2)
-    assert row["noise"] == pytest.approx(data.info["y_scale"] * variance.sqrt().item(), rel=1e-6)
-
-
-def test_a_row_says_which_damping_it_had():
-    options = {"epochs": 2, "batch_size": 199, "particles": 1, "test_particles": 1}
-    kinds = {method: regress("diabetes", method, **options)[0]["damping_kind"] for method in METHODS}
-    assert list(kinds.values()) == [None, None, "factored", "exact"]
-    (row,) = regress("diabetes", "Noisy K-FAC", damping_kind="exact", update_basis_every=3, **options)
-    assert (row["damping_kind"], row["update_basis_every"], row["on_basis_change"]) == ("exact", 3, None)
-
-
-@pytest.mark.parametrize("bad", [{"epochs": 1}, {"particles": 0}, {"batch_size": 399}, {"splits": ()}])
-def test_regression_without_enough_of_anything_is_refused(bad):
-    with pytest.raises(ValueError, match=r"at least|at most"):
-        regress("diabetes", "Noisy Adam", **bad)
