@@ -6,20 +6,23 @@ Paper: arXiv 1810.12281, section 4.1. Chapter: ``book/weight_decay.ipynb``.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from nnlib.arguments import within
+from nnlib.arguments import one_of, real, typed, within
 from nnlib.curvature import blocks
+from nnlib.curvature.layers import Layer
 
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
+POWERS = {"SGD": 2, "Adam": 1, "K-FAC-G": 0, "K-FAC-F": 0}  # of the length, in the lr that keeps the functions
 Length = TypeVar("Length", float, Tensor)
 
 
+@typed
 def invariant_layers(model: nn.Module) -> list[str]:
     """Names of the linear and convolutional layers directly followed by BatchNorm: their scale changes no output.
 
@@ -39,7 +42,8 @@ def invariant_layers(model: nn.Module) -> list[str]:
     return [name for (name, _), (_, after) in pairwise(leaves) if name in layers and isinstance(after, NORMALISATIONS)]
 
 
-def weight_norms(model: nn.Module, layers: list[str] | None = None) -> dict[str, float]:
+@typed
+def weight_norms(model: nn.Module, layers: Collection[str] | None = None) -> dict[str, float]:
     """|W|_F of each layer, biases left out.
 
     Args:
@@ -52,12 +56,21 @@ def weight_norms(model: nn.Module, layers: list[str] | None = None) -> dict[str,
     >>> weight_norms(nn.Sequential(nn.Linear(2, 2)))["0"] > 0
     True
     """
-    found = blocks(model)
-    if unknown := sorted(set(layers or ()) - set(found)):
-        raise ValueError(f"the model has no layer {unknown[0]!r}: it has {', '.join(found)}")
-    return {name: float(_weight(found[name]).detach().norm()) for name in (found if layers is None else layers)}
+    found = blocks(model) if layers is None else known_layers(model, layers=layers)
+    return {name: float(layer.weight.detach().norm()) for name, layer in found.items()}
 
 
+def known_layers(model: nn.Module, /, **named: Iterable[str]) -> dict[str, Layer]:
+    """The layers of these names, which the argument of that name gave, or an error where the model has not all."""
+    ((argument, names),) = named.items()
+    found, names = blocks(model), list(names)
+    for name in names:
+        if not isinstance(name, str) or name not in found:
+            raise ValueError(f"{argument} must be among the model's layers, {', '.join(found) or 'none'}: got {name!r}")
+    return {name: found[name] for name in names}
+
+
+@typed
 @torch.no_grad()
 def set_norms_(model: nn.Module, norms: Mapping[str, float]) -> None:
     """Rescale the weights of the named layers to these lengths |W|_F; their directions stay.
@@ -65,7 +78,7 @@ def set_norms_(model: nn.Module, norms: Mapping[str, float]) -> None:
     The paper's transfer experiment gives a run without decay the norms of a run with decay, after each epoch.
 
     Args:
-        model: Changed in place.
+        model: Changed in place, unless something is refused.
         norms: Positive length for each layer's name.
 
     Raises:
@@ -78,17 +91,19 @@ def set_norms_(model: nn.Module, norms: Mapping[str, float]) -> None:
     >>> round(weight_norms(model)["0"], 5)
     3.0
     """
-    layers = blocks(model)
-    for name, norm in norms.items():
-        if name not in layers:
-            raise ValueError(f"the model has no layer {name!r}: it has {', '.join(layers)}")
-        weight = _weight(layers[name])
-        old = weight.norm()
-        if not (0 < norm < math.inf and old > 0):
-            raise ValueError(f"norms must be positive: layer {name!r} has {float(old):g} and should get {norm:g}")
+    for norm in norms.values():
+        within("(0, inf)", norms=norm)
+    weights = {name: layer.weight for name, layer in known_layers(model, norms=norms).items()}
+    lengths = {name: weight.norm() for name, weight in weights.items()}
+    for name, old in lengths.items():
+        if not 0 < old < math.inf:
+            raise ValueError(f"norms must be of weights with a direction: layer {name!r} has the length {float(old):g}")
+    for name, weight in weights.items():
+        old, norm = lengths[name], norms[name]
         weight.mul_(norm / old)
 
 
+@typed
 @torch.no_grad()
 def rescale_(model: nn.Module, c: float) -> None:
     """Multiply the weights of every layer of :func:`invariant_layers` by c > 0: the function stays the same.
@@ -99,12 +114,15 @@ def rescale_(model: nn.Module, c: float) -> None:
     Chapter: ``book/weight_decay.ipynb``.
     """
     layers = invariant_layers(model)
-    if not (0 < c < math.inf and layers):
-        raise ValueError(f"c must be positive and a layer followed by BatchNorm: got c={c} and {len(layers)} layers")
+    within("(0, inf)", c=c)
+    if not layers:
+        raise ValueError("model must have a linear or convolutional layer directly followed by BatchNorm: got none")
+    found = blocks(model)
     for name in layers:
-        _weight(model.get_submodule(name)).mul_(c)
+        found[name].weight.mul_(c)
 
 
+@typed
 def matched_lr(method: str, lr: float, c: float) -> float:
     """The learning rate with which training from c theta visits the same functions as training from theta with ``lr``.
 
@@ -125,9 +143,13 @@ def matched_lr(method: str, lr: float, c: float) -> float:
     [0.4, 0.2, 0.1]
     """
     within("(0, inf)", lr=lr, c=c)
-    return lr * c ** _power(method)
+    one_of(POWERS, method=method)
+    for _ in range(POWERS[method]):
+        lr = lr * c  # not c**2, which overflows before
+    return lr
 
 
+@typed
 def effective_lr(method: str, lr: float, norm: Length) -> Length:
     """The learning rate that the direction W/|W| sees: lr/|W|^2 for SGD, lr/|W| for Adam, lr for undamped K-FAC.
 
@@ -142,27 +164,22 @@ def effective_lr(method: str, lr: float, norm: Length) -> Length:
     Source: arXiv 1810.12281, section 4.1. Chapter: ``book/weight_decay.ipynb``.
     """
     within("(0, inf)", lr=lr)
-    check_length(norm)
-    return lr * (1 / norm) ** _power(method)
+    one_of(POWERS, method=method)
+    check_length("(0, inf)", norm)
+    found = lr * (norm / norm)  # in the form of norm
+    for _ in range(POWERS[method]):
+        found = found / norm
+    return found
 
 
-def check_length(norm: Length, least: float = float("-inf")) -> None:
-    """Refuse what is no length of weights: positive and finite, or ``least`` itself."""
-    value = torch.as_tensor(norm)
-    if not bool((((value > 0) | (value == least)) & value.isfinite()).all()):
-        raise ValueError(
-            f"norm must be a length, {'not negative' if least == 0 else 'positive'} and finite: got {norm}"
-        )
+def check_length(interval: str, norm: float | Tensor) -> None:
+    """Refuse what is no length of weights, or has one that lies outside of the interval."""
+    if isinstance(norm, Tensor):
+        real("...", norm=norm)
+    within(interval, norm=norm.min() if isinstance(norm, Tensor) else norm)
 
 
-def _power(method: str) -> int:
-    """Of the length, in the learning rate that leaves the functions as they are."""
-    powers = {"SGD": 2, "Adam": 1, "K-FAC-G": 0, "K-FAC-F": 0}
-    if method not in powers:
-        raise ValueError(f"method must be one of {', '.join(powers)}: got {method!r}")
-    return powers[method]
-
-
+@typed
 def equilibrium_turn(lr: float, weight_decay: float) -> float:
     """The angle by which a step turns weights whose length is at rest: sqrt(2 lr wd) radians, whatever the optimiser.
 
@@ -182,11 +199,11 @@ def equilibrium_turn(lr: float, weight_decay: float) -> float:
     >>> round(equilibrium_turn(lr=0.1, weight_decay=0.05), 2)
     0.1
     """
-    if not (lr > 0 and weight_decay > 0 and lr * weight_decay < 1):
-        raise ValueError(f"lr and weight_decay must be positive with a product below 1: got {lr} and {weight_decay}")
-    return math.acos(1 - lr * weight_decay)
+    _decaying(lr, weight_decay, 1)
+    return 2 * math.asin(math.sqrt(lr * weight_decay / 2))  # acos(1 - lr wd), which loses digits where lr wd is small
 
 
+@typed
 def equilibrium_norm(lr: float, weight_decay: float, gradient_norm: float) -> float:
     """|W| at which what SGD adds to the length is what decay takes away.
 
@@ -207,13 +224,15 @@ def equilibrium_norm(lr: float, weight_decay: float, gradient_norm: float) -> fl
     >>> round(equilibrium_norm(lr=0.1, weight_decay=0.05, gradient_norm=1.0), 3)
     1.001
     """
-    if not (lr > 0 and weight_decay > 0 and 0 <= gradient_norm < math.inf and lr * weight_decay < 2):
-        raise ValueError(
-            "lr and weight_decay must be positive with a product below 2, and gradient_norm not negative: "
-            f"got {lr}, {weight_decay} and {gradient_norm}"
-        )
-    return (lr * gradient_norm**2 / (weight_decay * (2 - lr * weight_decay))) ** 0.25
+    within("[0, inf)", gradient_norm=gradient_norm)
+    _decaying(lr, weight_decay, 2)
+    # |W|^4 by roots of its factors, none of which overflows
+    ratio = math.sqrt(lr) / math.sqrt(weight_decay) / math.sqrt(2 - lr * weight_decay)  # of |W|^2 to |g_hat|
+    return math.sqrt(ratio) * math.sqrt(gradient_norm)
 
 
-def _weight(layer: nn.Module) -> Tensor:
-    return cast("Tensor", layer.weight)
+def _decaying(lr: float, weight_decay: float, most: int) -> None:
+    """Refuse what does not leave weights at rest: the product must be below ``most``."""
+    within("(0, inf)", lr=lr, weight_decay=weight_decay)
+    if lr * weight_decay >= most:
+        raise ValueError(f"lr * weight_decay must be below {most}: got lr = {lr:g} and weight_decay = {weight_decay:g}")

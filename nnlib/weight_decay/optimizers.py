@@ -5,12 +5,13 @@ decoupled:  W' = W - lr * (step(grad) + weight_decay W)    it does not
 Paper: arXiv 1810.12281, section 2. Chapter: ``book/weight_decay.ipynb``.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nnlib.arguments import within
+from nnlib.arguments import one_of, shown, typed, within
 from nnlib.curvature import KFAC
 
 METHODS = ("SGD", "Adam", "K-FAC-G", "K-FAC-F")
@@ -32,7 +33,8 @@ class DecoupledSGD(torch.optim.SGD):
         weight_decay: Not negative; may differ between groups.
 
     Raises:
-        ValueError: for a number out of its range, in any group.
+        TypeError: for what is no number or no collection of parameters.
+        ValueError: for a number out of its range, in any group, or no parameters.
 
     Source: arXiv 1810.12281, section 2. Chapter: ``book/weight_decay.ipynb``.
 
@@ -43,15 +45,21 @@ class DecoupledSGD(torch.optim.SGD):
     tensor([1.9000])
     """
 
-    def __init__(self, params: Any, lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
+    @typed
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
+        _within_ranges(lr, momentum, weight_decay)
+        params = params if isinstance(params, Tensor) else list(params)  # a tensor torch refuses
+        if not len(params):
+            raise ValueError("params must hold at least one parameter or group: got none")
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
+    @typed
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Also called for each group of the constructor."""
+        if "params" not in param_group:
+            raise ValueError(f"param_group must have params: got {shown(param_group)}")
         asked = self.defaults | param_group
-        within("(0, inf)", lr=asked["lr"])
-        within("[0, 1)", momentum=asked["momentum"])
-        within("[0, inf)", weight_decay=asked["weight_decay"])
+        _within_ranges(asked["lr"], asked["momentum"], asked["weight_decay"])
         super().add_param_group(param_group)
 
     @torch.no_grad()
@@ -75,6 +83,13 @@ class DecoupledSGD(torch.optim.SGD):
         return loss
 
 
+def _within_ranges(lr: float, momentum: float, weight_decay: float) -> None:
+    within("(0, inf)", lr=lr)
+    within("[0, 1)", momentum=momentum)
+    within("[0, inf)", weight_decay=weight_decay)
+
+
+@typed
 def decayed_layers(model: nn.Module, where: str = "all") -> list[str]:
     """Names of the linear and convolutional layers that decay: grouped ones and those of any dimension too.
 
@@ -93,12 +108,12 @@ def decayed_layers(model: nn.Module, where: str = "all") -> list[str]:
     >>> decayed_layers(MLP([4, 8, 3]), "last")
     ['layers.3']
     """
-    if where not in WHERE:
-        raise ValueError(f"where must be one of {', '.join(WHERE)}: got {where!r}")
+    one_of(WHERE, where=where)
     names = [name for name, module in model.named_modules() if isinstance(module, DECAYING)]
     return {"all": names, "hidden": names[:-1], "last": names[-1:]}[where]
 
 
+@typed
 def make_optimizer(
     model: nn.Module,
     method: str,
@@ -142,12 +157,9 @@ def make_optimizer(
     >>> type(make_optimizer(MLP([4, 8, 3]), "Adam", 1e-3, decay="decoupled", weight_decay=0.1)).__name__
     'AdamW'
     """
-    for name, value, known in (("method", method, METHODS), ("decay", decay, DECAYS)):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}: got {value!r}")
-    within("(0, inf)", lr=lr)
-    within("[0, inf)", weight_decay=weight_decay)
-    within("[0, 1)", momentum=momentum)
+    one_of(METHODS, method=method)
+    one_of(DECAYS, decay=decay)
+    _within_ranges(lr, momentum, weight_decay)
     if (decay == "none") != (weight_decay == 0):
         raise ValueError(f"weight_decay must be 0 exactly where decay is 'none': got {weight_decay} and {decay!r}")
     layers = decayed_layers(model, where)

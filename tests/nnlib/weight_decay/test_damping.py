@@ -103,8 +103,8 @@ def test_fisher_vanishes_with_certain_predictions_and_gauss_newton_does_not():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((torch.zeros(2, 2), torch.ones(2), 0.0), "not positive definite with damping 0.0"),
-        ((torch.eye(2), torch.zeros(2), 1.0), "the gradient must not be zero"),
+        ((torch.zeros(2, 2), torch.ones(2), 0.0), "curvature must be positive definite with damping 0.0"),
+        ((torch.eye(2), torch.zeros(2), 1.0), "gradient must not be zero"),
         ((torch.eye(2), torch.ones(2), -1.0), r"damping must be a number in \[0, inf\)"),
     ],
 )

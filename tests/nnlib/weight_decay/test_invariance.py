@@ -177,16 +177,34 @@ def test_effective_rates_have_the_powers_of_the_matched_ones():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: set_norms_(net(), {"layers.0": 1.0}), "no layer 'layers.0'"),
-        (lambda: set_norms_(net(), {"layers.1": 0.0}), "norms must be positive"),
-        (lambda: rescale_(net(batch_norm=False), 2.0), "0 layers"),
-        (lambda: rescale_(net(), -1.0), "c must be positive"),
+        (lambda: set_norms_(net(), {"layers.0": 1.0}), "norms must be among .* got 'layers.0'"),
+        (lambda: set_norms_(net(), {"layers.1": 0.0}), "norms must be a number in"),
+        (
+            lambda: rescale_(net(batch_norm=False), 2.0),
+            "model must have a linear or convolutional layer directly followed by BatchNorm",
+        ),
+        (lambda: rescale_(net(), -1.0), "c must be a number in"),
         (lambda: matched_lr("K-FAC", 0.1, 2.0), "method must be one of SGD"),
-        (lambda: equilibrium_norm(0.1, 0.0, 1.0), "must be positive"),
-        (lambda: equilibrium_turn(1.0, 1.5), "product below 1"),
-        (lambda: equilibrium_norm(1.0, 2.5, 1.0), "product below 2"),
+        (lambda: equilibrium_norm(0.1, 0.0, 1.0), "weight_decay must be a number in"),
+        (lambda: equilibrium_turn(1.0, 1.5), r"lr \* weight_decay must be below 1"),
+        (lambda: equilibrium_norm(1.0, 2.5, 1.0), r"lr \* weight_decay must be below 2"),
     ],
 )
 def test_a_wrong_argument_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("norms", [{"layers.1": 3.0, "layers.4": 0.0}, {"layers.1": 3.0, "no": 1.0}])
+def test_norms_that_are_refused_change_no_layer(norms):
+    """Breaks if layers are rescaled one by one until the first bad norm."""
+    model = net()
+    before = weight_norms(model)
+    with pytest.raises(ValueError, match="norms must be"):
+        set_norms_(model, norms)
+    assert weight_norms(model) == before
+
+
+def test_the_turn_at_rest_is_right_where_its_cosine_rounds_to_one():
+    """sqrt(2 lr wd) up to lr wd / 12 of itself. Breaks for acos(1 - lr wd), which is 0."""
+    assert equilibrium_turn(1e-12, 1e-8) == pytest.approx(math.sqrt(2e-20), rel=1e-12)
