@@ -88,20 +88,19 @@ def bjorck(
     if scale is not None and readable(weight):
         given = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
         _check_scale(weight.detach(), given, order, exactly=steps is not None)
-    if weight.shape[-2] > weight.shape[-1]:
-        return bjorck(weight.mT, order, tolerance=tolerance, steps=steps, scale=scale).mT
-    if tolerance is None:
-        tolerance = 8 * torch.finfo(weight.dtype).eps
+    tall = weight.shape[-2] > weight.shape[-1]
+    wide = weight.mT if tall else weight
+    tolerance = 8 * torch.finfo(weight.dtype).eps if tolerance is None else tolerance
 
     def through_steps(w: Tensor) -> Tensor:
         return _iterate(w, order, tolerance, steps, scale)
 
-    if steps is None and scale is None and asks_backward(weight) and _large(weight):
+    polar = None
+    if steps is None and scale is None and asks_backward(weight) and _large(wide):
         with torch.no_grad():
-            polar = _iterate(weight, order, tolerance, None, None, WELL_CONDITIONED[order])
-        if polar is not None:
-            return Polar.apply(weight, polar, through_steps)
-    return through_steps(weight)
+            polar = _iterate(wide, order, tolerance, None, None, WELL_CONDITIONED[order])
+    found = through_steps(wide) if polar is None else Polar.apply(wide, polar, through_steps)
+    return found.mT if tall else found
 
 
 def _large(weight: Tensor) -> bool:
